@@ -1,0 +1,9 @@
+//! Ringfence's own kinds, API group `ringfence.dev`.
+//!
+//! The Rust types are the source; the CustomResourceDefinitions in `deploy/` are checked against them by a test.
+
+mod baseline;
+mod standard;
+
+pub use baseline::{NamespaceBaseline, NamespaceBaselineSpec, NamespaceBaselineStatus};
+pub use standard::{LabelStandard, LabelStandardSpec};

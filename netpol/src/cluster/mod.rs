@@ -1,0 +1,41 @@
+//! What is known of the cluster: typed objects in stores that events are applied to.
+//!
+//! Each object is converted on arrival to just the fields that matter here, so that an update which changes
+//! nothing of them is seen as no change. The state depends on the objects only, never on the order of events.
+
+mod object;
+mod observe;
+mod store;
+
+pub use object::{
+    ContainerPort, Ingress, IngressBackend, IngressClass, Namespace, Phase, Pod, Service, ServicePort,
+    TargetPort,
+};
+pub use observe::Observed;
+pub use store::{Key, Store};
+
+use crate::api::{LabelStandard, NamespaceBaseline};
+use crate::policy::Policy;
+use crate::selector::Labels;
+
+/// Everything that is known of the cluster. A binary watches the kinds that it needs; the other stores stay empty.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cluster {
+    pub namespaces: Store<Namespace>,
+    pub pods: Store<Pod>,
+    pub policies: Store<Policy>,
+    pub services: Store<Service>,
+    pub ingresses: Store<Ingress>,
+    pub ingress_classes: Store<IngressClass>,
+    pub baselines: Store<NamespaceBaseline>,
+    pub standards: Store<LabelStandard>,
+}
+
+impl Cluster {
+    /// The labels of a namespace; `None` while the namespace is not known.
+    pub fn namespace_labels(&self, name: &str) -> Option<&Labels> {
+        self.namespaces
+            .get(&Key::cluster(name))
+            .map(|namespace| &namespace.labels)
+    }
+}

@@ -1,0 +1,111 @@
+//! The objects of the cluster, cut down to what policies and their generation depend on.
+
+use std::net::IpAddr;
+
+use crate::port::Protocol;
+use crate::selector::{Labels, Selector};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Namespace {
+    pub labels: Labels,
+    pub annotations: Labels,
+    /// Being deleted: nothing can be created in it any more.
+    pub terminating: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    pub uid: String,
+    pub labels: Labels,
+    /// Where it is bound to; `None` while it is not scheduled.
+    pub node: Option<String>,
+    /// The addresses in the status; empty until the kubelet reports them.
+    pub addresses: Vec<IpAddr>,
+    /// Shares its node's network: never selected by a policy, and as a peer it is its node's address.
+    pub host_network: bool,
+    pub phase: Phase,
+    /// Being deleted, but still governed and reachable until it is gone.
+    pub terminating: bool,
+    /// The ports of all its containers, also of init containers that stay (sidecars).
+    pub ports: Vec<ContainerPort>,
+}
+
+impl Pod {
+    /// Whether policies select it and its addresses are its own: not on the host's network, and not finished
+    /// (a finished pod's address may already belong to another).
+    pub fn is_governed(&self) -> bool {
+        !self.host_network && !matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// The numbers of the container ports of that name and protocol.
+    pub fn named_ports(&self, protocol: Protocol, name: &str) -> impl Iterator<Item = u16> {
+        self.ports
+            .iter()
+            .filter(move |port| port.protocol == protocol && port.name.as_deref() == Some(name))
+            .map(|port| port.number)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerPort {
+    pub name: Option<String>,
+    pub protocol: Protocol,
+    pub number: u16,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    pub labels: Labels,
+    /// `None`: no selector, the endpoints are somebody else's to write.
+    pub selector: Option<Selector>,
+    /// Empty for headless Services.
+    pub cluster_ips: Vec<IpAddr>,
+    pub ports: Vec<ServicePort>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    pub name: Option<String>,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// Where on the pod; the API's absent means the Service's own number.
+    pub target: TargetPort,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetPort {
+    Number(u16),
+    /// Resolved on each pod.
+    Name(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ingress {
+    /// `None`: served by the default class.
+    pub class: Option<String>,
+    /// The Services that it routes to, the default backend included; in its own namespace.
+    pub backends: Vec<IngressBackend>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IngressBackend {
+    pub service: String,
+    pub port: TargetPort,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngressClass {
+    /// Which program serves the class, as `k8s.io/ingress-nginx`.
+    pub controller: String,
+    pub is_default: bool,
+}

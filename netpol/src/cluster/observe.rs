@@ -1,0 +1,315 @@
+//! From Kubernetes's objects to ours: one implementation of [`Observed`] a kind.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::networking::v1 as networking;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+
+use super::{
+    Cluster, ContainerPort, Ingress, IngressBackend, IngressClass, Key, Namespace, Phase, Pod, Service,
+    ServicePort, Store, TargetPort,
+};
+use crate::api::{LabelStandard, NamespaceBaseline};
+use crate::policy::Policy;
+use crate::port::Protocol;
+use crate::selector::Selector;
+
+/// A kind of Kubernetes object that [`Cluster`] keeps.
+pub trait Observed {
+    /// What is kept of it.
+    type Entry: PartialEq;
+
+    fn meta(&self) -> &ObjectMeta;
+
+    /// What is kept of this object.
+    fn observe(&self) -> Self::Entry;
+
+    /// Where it is kept.
+    fn store(cluster: &mut Cluster) -> &mut Store<Self::Entry>;
+
+    fn key(&self) -> Key {
+        let meta = self.meta();
+        Key::new(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+impl Cluster {
+    /// Takes an added or modified object; whether anything that matters changed.
+    pub fn apply<K: Observed>(&mut self, object: &K) -> bool {
+        K::store(self).apply(object.key(), object.observe())
+    }
+
+    /// Takes a deletion; whether the object was known.
+    pub fn delete<K: Observed>(&mut self, object: &K) -> bool {
+        K::store(self).delete(&object.key())
+    }
+
+    /// Takes the result of a new list of a kind; whether anything that matters changed.
+    pub fn reset<K: Observed>(&mut self, entries: impl IntoIterator<Item = (Key, K::Entry)>) -> bool {
+        K::store(self).reset(entries)
+    }
+}
+
+impl Observed for core::Namespace {
+    type Entry = Namespace;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> Namespace {
+        Namespace {
+            labels: self.labels().clone(),
+            annotations: self.annotations().clone(),
+            terminating: self.metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<Namespace> {
+        &mut cluster.namespaces
+    }
+}
+
+impl Observed for core::Pod {
+    type Entry = Pod;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> Pod {
+        let spec = self.spec.as_ref();
+        let status = self.status.as_ref();
+        let listed = status
+            .and_then(|status| status.pod_ips.as_deref())
+            .unwrap_or_default();
+        let mut addresses: Vec<IpAddr> = listed.iter().filter_map(|ip| ip.ip.parse().ok()).collect();
+        if addresses.is_empty() {
+            addresses.extend(
+                status
+                    .and_then(|status| status.pod_ip.as_deref())
+                    .and_then(|ip| ip.parse::<IpAddr>().ok()),
+            );
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+        let sidecars = spec
+            .and_then(|spec| spec.init_containers.as_deref())
+            .unwrap_or_default()
+            .iter()
+            .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+        Pod {
+            uid: self.uid().unwrap_or_default(),
+            labels: self.labels().clone(),
+            node: spec
+                .and_then(|spec| spec.node_name.clone())
+                .filter(|name| !name.is_empty()),
+            addresses,
+            host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
+            phase: match status.and_then(|status| status.phase.as_deref()) {
+                Some("Running") => Phase::Running,
+                Some("Succeeded") => Phase::Succeeded,
+                Some("Failed") => Phase::Failed,
+                Some("Unknown") => Phase::Unknown,
+                _ => Phase::Pending,
+            },
+            terminating: self.metadata.deletion_timestamp.is_some(),
+            ports: containers
+                .iter()
+                .chain(sidecars)
+                .flat_map(|container| container.ports.iter().flatten())
+                .filter_map(container_port)
+                .collect(),
+        }
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<Pod> {
+        &mut cluster.pods
+    }
+}
+
+fn container_port(port: &core::ContainerPort) -> Option<ContainerPort> {
+    Some(ContainerPort {
+        name: port.name.clone(),
+        protocol: Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?,
+        number: u16::try_from(port.container_port).ok()?,
+    })
+}
+
+impl Observed for networking::NetworkPolicy {
+    type Entry = Policy;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> Policy {
+        Policy::parse(self)
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<Policy> {
+        &mut cluster.policies
+    }
+}
+
+impl Observed for core::Service {
+    type Entry = Service;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> Service {
+        let spec = self.spec.clone().unwrap_or_default();
+        let mut cluster_ips: Vec<IpAddr> = spec
+            .cluster_ips
+            .iter()
+            .flatten()
+            .chain(spec.cluster_ip.iter())
+            .filter_map(|ip| ip.parse().ok()) // "None" and "" are the API's words for headless
+            .collect();
+        cluster_ips.sort_unstable();
+        cluster_ips.dedup();
+        Service {
+            labels: self.labels().clone(),
+            selector: spec.selector.filter(|s| !s.is_empty()).map(Selector::from_iter),
+            cluster_ips,
+            ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
+        }
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<Service> {
+        &mut cluster.services
+    }
+}
+
+fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
+    let number = u16::try_from(port.port).ok()?;
+    Some(ServicePort {
+        name: port.name.clone(),
+        protocol: Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?,
+        port: number,
+        target: match &port.target_port {
+            None => TargetPort::Number(number),
+            Some(IntOrString::Int(target)) => TargetPort::Number(u16::try_from(*target).ok()?),
+            Some(IntOrString::String(name)) => TargetPort::Name(name.clone()),
+        },
+    })
+}
+
+impl Observed for networking::Ingress {
+    type Entry = Ingress;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> Ingress {
+        /// The annotation that named the class before `ingressClassName` did; controllers still honour it.
+        const CLASS: &str = "kubernetes.io/ingress.class";
+        let spec = self.spec.clone().unwrap_or_default();
+        let paths = spec
+            .rules
+            .iter()
+            .flatten()
+            .filter_map(|rule| rule.http.as_ref())
+            .flat_map(|http| &http.paths);
+        let mut backends: Vec<IngressBackend> = paths
+            .map(|path| &path.backend)
+            .chain(spec.default_backend.as_ref())
+            .filter_map(|backend| backend.service.as_ref())
+            .filter_map(ingress_backend)
+            .collect();
+        backends.sort_unstable();
+        backends.dedup();
+        Ingress {
+            class: spec
+                .ingress_class_name
+                .or_else(|| self.annotations().get(CLASS).cloned()),
+            backends,
+        }
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<Ingress> {
+        &mut cluster.ingresses
+    }
+}
+
+fn ingress_backend(service: &networking::IngressServiceBackend) -> Option<IngressBackend> {
+    let port = service.port.as_ref()?;
+    let port = match (&port.name, port.number) {
+        (Some(name), _) => TargetPort::Name(name.clone()),
+        (None, Some(number)) => TargetPort::Number(u16::try_from(number).ok()?),
+        (None, None) => return None,
+    };
+    Some(IngressBackend {
+        service: service.name.clone(),
+        port,
+    })
+}
+
+impl Observed for networking::IngressClass {
+    type Entry = IngressClass;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> IngressClass {
+        const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+        IngressClass {
+            controller: self
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.controller.clone())
+                .unwrap_or_default(),
+            is_default: self
+                .annotations()
+                .get(DEFAULT)
+                .is_some_and(|value| value == "true"),
+        }
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<IngressClass> {
+        &mut cluster.ingress_classes
+    }
+}
+
+impl Observed for NamespaceBaseline {
+    type Entry = NamespaceBaseline;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> NamespaceBaseline {
+        self.clone()
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<NamespaceBaseline> {
+        &mut cluster.baselines
+    }
+}
+
+impl Observed for LabelStandard {
+    type Entry = LabelStandard;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> LabelStandard {
+        self.clone()
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<LabelStandard> {
+        &mut cluster.standards
+    }
+}

@@ -1,0 +1,22 @@
+//! What a NetworkPolicy is and means.
+//!
+//! The webhook, the generator, the enforcer and the command line all judge by this crate, so that a policy
+//! is refused, rendered, enforced and explained by one meaning. It is **pure**: no runtime, clock, environment,
+//! file or socket; every function's result depends on its arguments only. A test and `clippy.toml` hold it so.
+//!
+//! Read in this order: [`selector`] and [`policy`] (the typed model), [`cluster`] (what is known of the cluster),
+//! [`evaluate`] (the meaning, as the specification says it), [`compile`] (the same meaning in the form that the
+//! kernel looks up).
+
+pub mod api;
+pub mod baseline;
+pub mod cluster;
+pub mod compile;
+pub mod evaluate;
+pub mod facts;
+pub mod finding;
+pub mod lint;
+pub mod policy;
+pub mod port;
+pub mod selector;
+pub mod standard;

@@ -1,0 +1,289 @@
+//! Label selectors: typed, canonical, comparable.
+//!
+//! The meaning is that of Kubernetes's `metav1.LabelSelector`: all requirements must hold; an empty selector
+//! matches every object; `NotIn` and `DoesNotExist` match objects that lack the key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+/// The labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// A label selector in canonical form: two selectors that were written with the same requirements in another
+/// order, or `matchLabels` instead of an `In` with one value, are equal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector {
+    requirements: BTreeSet<Requirement>,
+}
+
+/// One condition on one label key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Requirement {
+    pub key: String,
+    pub condition: Condition,
+}
+
+/// The four operators of a label selector.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// The key is present with one of these values.
+    In(BTreeSet<String>),
+    /// The key is absent, or present with none of these values.
+    NotIn(BTreeSet<String>),
+    Exists,
+    DoesNotExist,
+}
+
+/// Why a selector cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "matchExpressions[{index}].operator: unknown operator {operator:?}; use In, NotIn, Exists or DoesNotExist"
+    )]
+    UnknownOperator { index: usize, operator: String },
+    #[error("matchExpressions[{index}].values: {operator} needs at least one value")]
+    NoValues { index: usize, operator: &'static str },
+    #[error("matchExpressions[{index}].values: {operator} takes no values")]
+    UnexpectedValues { index: usize, operator: &'static str },
+}
+
+impl Selector {
+    /// The selector that matches every object.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// The selector with one `matchLabels` entry.
+    pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self::from_iter([(key.into(), value.into())])
+    }
+
+    /// Reads Kubernetes's form. `None` for the API's "no selector" is the caller's to interpret.
+    ///
+    /// # Errors
+    /// The first requirement that cannot be understood; a caller must then fail closed.
+    pub fn parse(selector: &LabelSelector) -> Result<Self, Error> {
+        let mut requirements: BTreeSet<Requirement> = selector
+            .match_labels
+            .iter()
+            .flatten()
+            .map(|(key, value)| Requirement::equals(key, value))
+            .collect();
+        for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
+            let values: BTreeSet<String> = expression.values.iter().flatten().cloned().collect();
+            let condition = match (expression.operator.as_str(), values.is_empty()) {
+                ("In", false) => Condition::In(values),
+                ("NotIn", false) => Condition::NotIn(values),
+                ("Exists", true) => Condition::Exists,
+                ("DoesNotExist", true) => Condition::DoesNotExist,
+                ("In", true) => {
+                    return Err(Error::NoValues {
+                        index,
+                        operator: "In",
+                    });
+                }
+                ("NotIn", true) => {
+                    return Err(Error::NoValues {
+                        index,
+                        operator: "NotIn",
+                    });
+                }
+                ("Exists", false) => {
+                    return Err(Error::UnexpectedValues {
+                        index,
+                        operator: "Exists",
+                    });
+                }
+                ("DoesNotExist", false) => {
+                    return Err(Error::UnexpectedValues {
+                        index,
+                        operator: "DoesNotExist",
+                    });
+                }
+                (other, _) => {
+                    return Err(Error::UnknownOperator {
+                        index,
+                        operator: other.to_owned(),
+                    });
+                }
+            };
+            requirements.insert(Requirement {
+                key: expression.key.clone(),
+                condition,
+            });
+        }
+        Ok(Self { requirements })
+    }
+
+    /// Whether an object with these labels is selected.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.requirements
+            .iter()
+            .all(|requirement| requirement.holds(labels))
+    }
+
+    /// Whether this selector has no requirement, and so matches every object.
+    pub fn is_everything(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// The requirements in canonical order.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.requirements.iter()
+    }
+}
+
+impl FromIterator<(String, String)> for Selector {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(labels: I) -> Self {
+        Self {
+            requirements: labels
+                .into_iter()
+                .map(|(k, v)| Requirement::equals(&k, &v))
+                .collect(),
+        }
+    }
+}
+
+impl Requirement {
+    fn equals(key: &str, value: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            condition: Condition::In(BTreeSet::from([value.to_owned()])),
+        }
+    }
+
+    /// Whether an object with these labels meets this requirement.
+    pub fn holds(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match &self.condition {
+            Condition::In(values) => value.is_some_and(|value| values.contains(value)),
+            Condition::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Condition::Exists => value.is_some(),
+            Condition::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_everything() {
+            return f.write_str("everything");
+        }
+        for (index, requirement) in self.requirements.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{requirement}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The form that `kubectl get -l` takes.
+impl std::fmt::Display for Requirement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = &self.key;
+        let list =
+            |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        match &self.condition {
+            Condition::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
+            Condition::In(values) => write!(f, "{key} in ({})", list(values)),
+            Condition::NotIn(values) => write!(f, "{key} notin ({})", list(values)),
+            Condition::Exists => write!(f, "{key}"),
+            Condition::DoesNotExist => write!(f, "!{key}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    fn expression(key: &str, operator: &str, values: &[&str]) -> LabelSelector {
+        LabelSelector {
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: key.to_owned(),
+                operator: operator.to_owned(),
+                values: (!values.is_empty()).then(|| values.iter().map(|v| (*v).to_owned()).collect()),
+            }]),
+            match_labels: None,
+        }
+    }
+
+    fn matches(selector: &LabelSelector, pairs: &[(&str, &str)]) -> bool {
+        Selector::parse(selector).unwrap().matches(&labels(pairs))
+    }
+
+    #[test]
+    fn each_operator_means_what_kubernetes_says() {
+        let table: &[(&str, &[&str], &[(&str, &str)], bool)] = &[
+            ("In", &["a", "b"], &[("k", "a")], true),
+            ("In", &["a", "b"], &[("k", "c")], false),
+            ("In", &["a"], &[], false),
+            ("NotIn", &["a"], &[("k", "a")], false),
+            ("NotIn", &["a"], &[("k", "b")], true),
+            ("NotIn", &["a"], &[], true),
+            ("Exists", &[], &[("k", "")], true),
+            ("Exists", &[], &[("other", "a")], false),
+            ("DoesNotExist", &[], &[("k", "a")], false),
+            ("DoesNotExist", &[], &[("other", "a")], true),
+        ];
+        for (operator, values, pairs, expected) in table {
+            let selector = expression("k", operator, values);
+            assert_eq!(
+                matches(&selector, pairs),
+                *expected,
+                "{operator} {values:?} on {pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_keys_are_anded() {
+        let selector: Selector = labels(&[("app", "web"), ("tier", "front")]).into_iter().collect();
+        assert!(selector.matches(&labels(&[("app", "web"), ("tier", "front"), ("more", "")])));
+        assert!(!selector.matches(&labels(&[("app", "web")])));
+        assert!(!selector.matches(&labels(&[("tier", "front")])));
+    }
+
+    #[test]
+    fn an_empty_selector_matches_everything() {
+        assert!(matches(&LabelSelector::default(), &[]));
+        assert!(matches(&LabelSelector::default(), &[("a", "b")]));
+    }
+
+    #[test]
+    fn the_two_spellings_of_one_value_are_equal() {
+        let spelled = LabelSelector {
+            match_labels: Some(labels(&[("k", "a")])),
+            match_expressions: None,
+        };
+        assert_eq!(
+            Selector::parse(&spelled),
+            Selector::parse(&expression("k", "In", &["a"]))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_an_error_that_names_its_place() {
+        let error = Selector::parse(&expression("k", "Like", &["a"])).unwrap_err();
+        assert_eq!(
+            error,
+            Error::UnknownOperator {
+                index: 0,
+                operator: "Like".to_owned()
+            }
+        );
+        assert!(Selector::parse(&expression("k", "In", &[])).is_err());
+        assert!(Selector::parse(&expression("k", "Exists", &["a"])).is_err());
+    }
+}

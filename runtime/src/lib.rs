@@ -1,0 +1,10 @@
+//! What the long-running binaries share: being a process ([`settings`], [`telemetry`], [`health`], [`shutdown`])
+//! and seeing the cluster through one window ([`view`]).
+//!
+//! Nothing here knows what a NetworkPolicy means; that is `ringfence-netpol`'s.
+
+pub mod health;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod view;

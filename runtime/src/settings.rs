@@ -1,0 +1,175 @@
+//! Settings: defaults, then a file, then the environment.
+//!
+//! A component's settings are one struct with `#[serde(default, deny_unknown_fields)]`, so that its `Default` documents what
+//! holds when nothing is said, and a misspelt key is an error and no silence.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Yaml};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Settings that can check themselves beyond their types.
+pub trait Settings: Serialize + DeserializeOwned + Default {
+    /// The component, as `webhook`: names the file and the prefix of the environment's variables.
+    const COMPONENT: &'static str;
+
+    /// # Errors
+    /// The first field whose value cannot be used, with the mend.
+    fn validate(&self) -> Result<(), Invalid>;
+}
+
+/// A field whose value cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Invalid {
+    pub field: &'static str,
+    pub reason: String,
+}
+
+/// Settings cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("settings of {component}: {source}")]
+    Unreadable {
+        component: &'static str,
+        source: Box<figment::Error>,
+    },
+    #[error("settings of {component}: {invalid}")]
+    Invalid {
+        component: &'static str,
+        invalid: Invalid,
+    },
+    #[error("settings of {component}: {} (named by {VARIABLE}) is not there", path.display())]
+    Absent { component: &'static str, path: PathBuf },
+}
+
+/// The variable that names the settings' file. Without it `/etc/ringfence/<component>.yaml` is read if it is there.
+pub const VARIABLE: &str = "RINGFENCE_SETTINGS";
+
+/// Loads a component's settings: its defaults, then its file, then variables such as `RINGFENCE_WEBHOOK_LOG__LEVEL`
+/// (two underscores part the levels).
+///
+/// # Errors
+/// An absent file that was asked for by name, a key that is not known, a value of the wrong type or one that
+/// [`Settings::validate`] refuses.
+pub fn load<S: Settings>() -> Result<S, Error> {
+    let component = S::COMPONENT;
+    let file = match std::env::var_os(VARIABLE).map(PathBuf::from) {
+        Some(path) if !path.exists() => return Err(Error::Absent { component, path }),
+        Some(path) => path,
+        None => Path::new("/etc/ringfence").join(format!("{component}.yaml")),
+    };
+    let prefix = format!("RINGFENCE_{}_", component.to_uppercase());
+    let settings: S = Figment::from(Serialized::defaults(S::default()))
+        .merge(Yaml::file(file))
+        .merge(
+            Env::prefixed(&prefix)
+                .map(|key| camel(key.as_str()).into())
+                .split("__"),
+        )
+        .extract()
+        .map_err(|source| Error::Unreadable {
+            component,
+            source: Box::new(source),
+        })?;
+    settings
+        .validate()
+        .map_err(|invalid| Error::Invalid { component, invalid })?;
+    Ok(settings)
+}
+
+/// `LOG__DROP_FIELDS` to `log__dropFields`: single underscores join words, doubled ones part levels.
+fn camel(key: &str) -> String {
+    let level = |part: &str| {
+        let mut words = part.split('_').map(str::to_lowercase);
+        let first = words.next().unwrap_or_default();
+        words.fold(first, |name, word| {
+            let mut letters = word.chars();
+            let initial = letters.next().map(|c| c.to_ascii_uppercase());
+            name + &initial.into_iter().chain(letters).collect::<String>()
+        })
+    };
+    key.split("__").map(level).collect::<Vec<_>>().join("__")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Log;
+    use figment::Jail;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+    struct Example {
+        listen_port: u16,
+        log: Log,
+    }
+
+    impl Settings for Example {
+        const COMPONENT: &'static str = "example";
+
+        fn validate(&self) -> Result<(), Invalid> {
+            if self.listen_port == 1 {
+                return Err(Invalid {
+                    field: "listenPort",
+                    reason: "1 is tcpmux's".to_owned(),
+                });
+            }
+            Ok(())
+        }
+    }
+
+    fn with(file: &str, variables: &[(&str, &str)]) -> Result<Example, String> {
+        let mut result = None;
+        Jail::expect_with(|jail| {
+            jail.create_file("settings.yaml", file)?;
+            jail.set_env(VARIABLE, "settings.yaml");
+            for (name, value) in variables {
+                jail.set_env(name, value);
+            }
+            result = Some(load::<Example>().map_err(|e| e.to_string()));
+            Ok(())
+        });
+        result.unwrap()
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let file = "listenPort: 80\nlog: {level: warn}";
+        let settings = with(file, &[("RINGFENCE_EXAMPLE_LOG__LEVEL", "debug")]).unwrap();
+        assert_eq!((settings.listen_port, settings.log.level.as_str()), (80, "debug"));
+        assert_eq!(
+            with("", &[("RINGFENCE_EXAMPLE_LISTEN_PORT", "81")])
+                .unwrap()
+                .listen_port,
+            81
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_a_wrong_type_and_an_invalid_value_are_errors_that_name_the_field() {
+        assert!(with("listenPrt: 80", &[]).unwrap_err().contains("listenPrt"));
+        assert!(with("listenPort: many", &[]).unwrap_err().contains("listenPort"));
+        assert_eq!(
+            with("listenPort: 1", &[]).unwrap_err(),
+            "settings of example: listenPort: 1 is tcpmux's"
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_asked_for_and_is_absent_is_an_error() {
+        Jail::expect_with(|jail| {
+            jail.set_env(VARIABLE, "nowhere.yaml");
+            assert!(
+                load::<Example>()
+                    .unwrap_err()
+                    .to_string()
+                    .contains("nowhere.yaml")
+            );
+            Ok(())
+        });
+    }
+}
