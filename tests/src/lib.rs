@@ -1,1 +1,5 @@
-//! (being written)
+//! The harness of the whole-system tests and of the demo: a real cluster, real pods, real connections.
+//!
+//! [`case`] holds policy cases as data (who may reach whom).
+
+pub mod case;

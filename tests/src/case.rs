@@ -1,0 +1,193 @@
+//! A policy case as data: a small cluster, its policies, and who must reach whom.
+//!
+//! The form is one JSON object a line, so that collections which nobody here wrote can be run too:
+//! `namespaces` (name → labels), `pods` (`ns`, `name`, `labels`, `ip`, named `ports`), `policies`, and `expected`: for each `PROTO/port` and each
+//! source pod a row with a column for every pod in the order of `pods`: `.` allowed, `X` denied, `-` the pod itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context, bail, ensure};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use ringfence_netpol::cluster::{Cluster, Key};
+use ringfence_netpol::compile::{NodeRules, compile};
+use ringfence_netpol::evaluate::{Endpoint, evaluate};
+use ringfence_netpol::port::{Protocol, Transport};
+use serde::Deserialize;
+use serde_json::json;
+
+/// The node that all pods of a case are on.
+const NODE: &str = "node";
+
+#[derive(Debug, Deserialize)]
+pub struct Case {
+    pub name: String,
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pods: Vec<PodOfCase>,
+    policies: Vec<NetworkPolicy>,
+    expected: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PodOfCase {
+    ns: String,
+    name: String,
+    labels: BTreeMap<String, String>,
+    ip: String,
+    ports: Vec<PortOfCase>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PortOfCase {
+    name: String,
+    port: u16,
+    protocol: String,
+}
+
+/// A verdict that is not the expected one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub from: Key,
+    pub to: Key,
+    pub transport: Transport,
+    pub expected: bool,
+    pub evaluated: bool,
+    pub compiled: bool,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            from,
+            to,
+            transport,
+            expected,
+            evaluated,
+            compiled,
+        } = self;
+        write!(
+            f,
+            "{from} -> {to} {transport}: allowed must be {expected}, is {evaluated} by the evaluator, {compiled} by the compiled rules"
+        )
+    }
+}
+
+/// Reads cases, one a line.
+///
+/// # Errors
+/// Names the line that is no case.
+pub fn parse(text: &str) -> anyhow::Result<Vec<Case>> {
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| serde_json::from_str(line).with_context(|| format!("line {}", index + 1)))
+        .collect()
+}
+
+impl Case {
+    /// Judges every expected verdict in both ways; returns those that differ, and how many were judged.
+    ///
+    /// # Errors
+    /// If the case itself is not consistent.
+    pub fn judge(&self) -> anyhow::Result<(usize, Vec<Difference>)> {
+        let cluster = self.cluster()?;
+        let rules = compile(&cluster, NODE);
+        let mut judged = 0;
+        let mut differences = Vec::new();
+        for (name, rows) in &self.expected {
+            let transport = transport(name)?;
+            ensure!(
+                rows.len() == self.pods.len(),
+                "{name}: {} rows for {} pods",
+                rows.len(),
+                self.pods.len()
+            );
+            for (from, row) in rows {
+                let (namespace, name) = from
+                    .split_once('/')
+                    .with_context(|| format!("{from} is no namespace/name"))?;
+                let from = Key::new(namespace, name);
+                ensure!(
+                    row.chars().count() == self.pods.len(),
+                    "the row of {from} has not a column for every pod"
+                );
+                for (to, cell) in self.pods.iter().zip(row.chars()) {
+                    let to = Key::new(&to.ns, &to.name);
+                    let expected = match cell {
+                        '.' => true,
+                        'X' => false,
+                        '-' => continue,
+                        other => bail!("{other:?} is none of '.', 'X' and '-'"),
+                    };
+                    judged += 1;
+                    let (evaluated, compiled) = verdicts(&cluster, &rules, &from, &to, transport)?;
+                    if (evaluated, compiled) != (expected, expected) {
+                        let from = from.clone();
+                        differences.push(Difference {
+                            from,
+                            to,
+                            transport,
+                            expected,
+                            evaluated,
+                            compiled,
+                        });
+                    }
+                }
+            }
+        }
+        Ok((judged, differences))
+    }
+
+    fn cluster(&self) -> anyhow::Result<Cluster> {
+        let mut cluster = Cluster::default();
+        for (name, labels) in &self.namespaces {
+            let object: core::Namespace =
+                serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}}))?;
+            cluster.apply(&object);
+        }
+        for pod in &self.pods {
+            let port = |port: &PortOfCase| json!({"name": port.name, "protocol": port.protocol, "containerPort": port.port});
+            let ports: Vec<_> = pod.ports.iter().map(port).collect();
+            let object: core::Pod = serde_json::from_value(json!({
+                "metadata": {"name": pod.name, "namespace": pod.ns, "labels": pod.labels},
+                "spec": {"nodeName": NODE, "containers": [{"name": "c", "ports": ports}]},
+                "status": {"phase": "Running", "podIP": pod.ip},
+            }))?;
+            cluster.apply(&object);
+        }
+        for policy in &self.policies {
+            cluster.apply(policy);
+        }
+        Ok(cluster)
+    }
+}
+
+fn transport(name: &str) -> anyhow::Result<Transport> {
+    let parsed = name
+        .split_once('/')
+        .and_then(|(protocol, port)| Some(Transport::Port(Protocol::parse(protocol)?, port.parse().ok()?)));
+    parsed.with_context(|| format!("{name:?} is no PROTO/port"))
+}
+
+fn verdicts(
+    cluster: &Cluster,
+    rules: &NodeRules,
+    from: &Key,
+    to: &Key,
+    transport: Transport,
+) -> anyhow::Result<(bool, bool)> {
+    let pod = |key| match Endpoint::of(cluster, key) {
+        Some(endpoint @ Endpoint::Pod { pod, .. }) => {
+            Ok((endpoint, &rules.endpoints[key], rules.class_of(pod.addresses[0])))
+        }
+        _ => bail!("{key} is no pod of the case"),
+    };
+    let (sender, sender_rules, sender_class) = pod(from)?;
+    let (receiver, receiver_rules, receiver_class) = pod(to)?;
+    let compiled = rules.opens(sender_rules.egress, receiver_class, transport)
+        && rules.opens(receiver_rules.ingress, sender_class, transport);
+    Ok((evaluate(cluster, sender, receiver, transport).allowed(), compiled))
+}
