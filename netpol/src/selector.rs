@@ -145,6 +145,14 @@ impl FromIterator<(String, String)> for Selector {
     }
 }
 
+impl FromIterator<Requirement> for Selector {
+    fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
+        Self {
+            requirements: requirements.into_iter().collect(),
+        }
+    }
+}
+
 impl Requirement {
     fn equals(key: &str, value: &str) -> Self {
         Self {

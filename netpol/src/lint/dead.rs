@@ -1,0 +1,118 @@
+//! Peers that match nothing in the live cluster, and why.
+
+use std::collections::BTreeSet;
+
+use super::near::{Near, near_miss};
+use super::peers::PeerAt;
+use crate::cluster::Cluster;
+use crate::selector::{Labels, Selector};
+
+/// A peer that matches nothing in the live cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct DeadPeer {
+    pub peer: PeerAt,
+    pub cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Cause {
+    /// No namespace is selected.
+    NoNamespace { selector: Selector, near: Option<Near> },
+    /// Namespaces are selected, but none of their pods.
+    NoPod {
+        selector: Selector,
+        near: Option<Near>,
+        /// Where pods with these labels are instead.
+        elsewhere: BTreeSet<String>,
+        /// Pods with these labels are there, but on their nodes' network, where no selector finds them.
+        on_host: bool,
+    },
+    /// The policy's own namespace has no such pod, others have.
+    OnlyElsewhere {
+        selector: Selector,
+        namespaces: BTreeSet<String>,
+    },
+}
+
+/// `None`: the peer matches something, or is one that can never be said to match nothing.
+pub(super) fn examine(peer: &PeerAt, own: &str, cluster: &Cluster) -> Option<DeadPeer> {
+    let cause = match &peer.namespaces {
+        Some(namespaces) if !namespaces.is_everything() && selected(namespaces, cluster).next().is_none() => {
+            let live: Vec<&Labels> = cluster.namespaces.values().map(|namespace| &namespace.labels).collect();
+            Some(Cause::NoNamespace {
+                selector: namespaces.clone(),
+                near: near_miss(namespaces, &live),
+            })
+        }
+        Some(namespaces) => {
+            let within: BTreeSet<&str> = selected(namespaces, cluster).collect();
+            no_pod(peer.pods.as_ref()?, &within, cluster, false)
+        }
+        None => no_pod(peer.pods.as_ref()?, &BTreeSet::from([own]), cluster, true),
+    };
+    cause.map(|cause| DeadPeer {
+        peer: peer.clone(),
+        cause,
+    })
+}
+
+/// The names of the namespaces that a selector selects.
+fn selected<'a>(selector: &'a Selector, cluster: &'a Cluster) -> impl Iterator<Item = &'a str> {
+    cluster
+        .namespaces
+        .iter()
+        .filter(|(_, namespace)| selector.matches(&namespace.labels))
+        .map(|(key, _)| key.name.as_str())
+}
+
+fn no_pod(selector: &Selector, within: &BTreeSet<&str>, cluster: &Cluster, own: bool) -> Option<Cause> {
+    if selector.is_everything() {
+        return None;
+    }
+    let mut elsewhere = BTreeSet::new();
+    let mut on_host = false;
+    for (key, pod) in cluster.pods.iter().filter(|(_, pod)| selector.matches(&pod.labels)) {
+        // Finished pods count: what ran once (a Job) will run again.
+        match (within.contains(key.namespace.as_str()), pod.host_network) {
+            (true, false) => return None,
+            (true, true) => on_host = true,
+            (false, false) => {
+                elsewhere.insert(key.namespace.clone());
+            }
+            (false, true) => {}
+        }
+    }
+    if own && !elsewhere.is_empty() && !on_host {
+        return Some(Cause::OnlyElsewhere {
+            selector: selector.clone(),
+            namespaces: elsewhere,
+        });
+    }
+    let near = if on_host || !elsewhere.is_empty() {
+        None // the labels are right; what is wrong is where they are looked for
+    } else {
+        let live: Vec<&Labels> = cluster
+            .pods
+            .iter()
+            .filter(|(key, pod)| within.contains(key.namespace.as_str()) && !pod.host_network)
+            .map(|(_, pod)| &pod.labels)
+            .collect();
+        near_miss(selector, &live)
+    };
+    Some(Cause::NoPod {
+        selector: selector.clone(),
+        near,
+        elsewhere,
+        on_host,
+    })
+}
+
+/// The first few of many names.
+pub(super) fn some_of(names: &BTreeSet<String>) -> String {
+    const SHOWN: usize = 3;
+    let mut shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if let Some(more) = names.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        shown.push_str(&format!(" and {more} more"));
+    }
+    shown
+}

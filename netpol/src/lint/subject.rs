@@ -1,0 +1,53 @@
+//! The policy under judgement, with what several rules want to know of it.
+
+use std::cell::OnceCell;
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+use super::dead::{self, DeadPeer};
+use super::peers::{self, PeerAt};
+use crate::cluster::Cluster;
+use crate::policy::Policy;
+
+/// A policy as it was written and as it was understood, and the cluster that it is judged against.
+pub struct Subject<'a> {
+    pub object: &'a NetworkPolicy,
+    pub policy: &'a Policy,
+    pub cluster: Option<&'a Cluster>,
+    peers: OnceCell<Vec<PeerAt>>,
+    dead: OnceCell<Vec<DeadPeer>>,
+}
+
+impl<'a> Subject<'a> {
+    pub fn new(object: &'a NetworkPolicy, policy: &'a Policy, cluster: Option<&'a Cluster>) -> Self {
+        Self {
+            object,
+            policy,
+            cluster,
+            peers: OnceCell::new(),
+            dead: OnceCell::new(),
+        }
+    }
+
+    /// The policy's own namespace.
+    pub fn namespace(&self) -> &str {
+        &self.policy.key.namespace
+    }
+
+    /// The peers with selectors that can be understood, and that have an effect.
+    pub(super) fn peers(&self) -> &[PeerAt] {
+        self.peers.get_or_init(|| peers::collect(self.object, self.policy))
+    }
+
+    /// The peers that match nothing in the live cluster; none without one.
+    pub(super) fn dead_peers(&self) -> &[DeadPeer] {
+        self.dead.get_or_init(|| match self.cluster {
+            None => Vec::new(),
+            Some(cluster) => self
+                .peers()
+                .iter()
+                .filter_map(|peer| dead::examine(peer, self.namespace(), cluster))
+                .collect(),
+        })
+    }
+}
