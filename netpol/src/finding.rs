@@ -107,7 +107,9 @@ impl Finding {
                 let _ = write!(line, ": {}", flow(yaml));
             }
         }
-        line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        line.chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
     }
 }
 
@@ -188,11 +190,9 @@ mod tests {
 
     #[test]
     fn a_mend_reads_back_as_what_it_says_on_one_line_and_on_several() {
-        let tricky = json!([{"y": "n", "on": "1", "a/b.c": "yes", "l": ["true", "x: y", "", "0x1f", "~", "1e3"]}]);
-        assert_eq!(
-            serde_yaml_ng::from_str::<Value>(&flow(&tricky)).unwrap(),
-            tricky
-        );
+        let tricky =
+            json!([{"y": "n", "on": "1", "a/b.c": "yes", "l": ["true", "x: y", "", "0x1f", "~", "1e3"]}]);
+        assert_eq!(serde_yaml_ng::from_str::<Value>(&flow(&tricky)).unwrap(), tricky);
         for word in ["y", "n", "on", "off", "yes", "no"] {
             assert_eq!(scalar(word), format!("{word:?}"));
         }

@@ -6,4 +6,4 @@ mod baseline;
 mod standard;
 
 pub use baseline::{NamespaceBaseline, NamespaceBaselineSpec, NamespaceBaselineStatus};
-pub use standard::{LabelStandard, LabelStandardSpec};
+pub use standard::{Enforcement, Kind, LabelRequirement, LabelStandard, LabelStandardSpec};

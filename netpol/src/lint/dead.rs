@@ -38,7 +38,11 @@ pub(super) enum Cause {
 pub(super) fn examine(peer: &PeerAt, own: &str, cluster: &Cluster) -> Option<DeadPeer> {
     let cause = match &peer.namespaces {
         Some(namespaces) if !namespaces.is_everything() && selected(namespaces, cluster).next().is_none() => {
-            let live: Vec<&Labels> = cluster.namespaces.values().map(|namespace| &namespace.labels).collect();
+            let live: Vec<&Labels> = cluster
+                .namespaces
+                .values()
+                .map(|namespace| &namespace.labels)
+                .collect();
             Some(Cause::NoNamespace {
                 selector: namespaces.clone(),
                 near: near_miss(namespaces, &live),
@@ -71,7 +75,11 @@ fn no_pod(selector: &Selector, within: &BTreeSet<&str>, cluster: &Cluster, own: 
     }
     let mut elsewhere = BTreeSet::new();
     let mut on_host = false;
-    for (key, pod) in cluster.pods.iter().filter(|(_, pod)| selector.matches(&pod.labels)) {
+    for (key, pod) in cluster
+        .pods
+        .iter()
+        .filter(|(_, pod)| selector.matches(&pod.labels))
+    {
         // Finished pods count: what ran once (a Job) will run again.
         match (within.contains(key.namespace.as_str()), pod.host_network) {
             (true, false) => return None,

@@ -26,9 +26,21 @@ pub(super) struct Near {
 }
 
 impl Near {
-    /// As `kubernetes.io/metadata.name=kube-system instead of name=kube-system`.
+    /// As `kubernetes.io/metadata.name: kube-system instead of name: kube-system`.
     pub fn change(&self) -> String {
-        let each = |(written, meant): &(Requirement, Requirement)| format!("{meant} instead of {written}");
+        let label = |requirement: &Requirement| match &requirement.condition {
+            Condition::In(values) if values.len() == 1 => {
+                format!(
+                    "{}: {}",
+                    requirement.key,
+                    values.iter().map(String::as_str).collect::<String>()
+                )
+            }
+            _ => requirement.to_string(),
+        };
+        let each = |(written, meant): &(Requirement, Requirement)| {
+            format!("{} instead of {}", label(meant), label(written))
+        };
         self.changes.iter().map(each).collect::<Vec<_>>().join(", and ")
     }
 }
@@ -241,7 +253,10 @@ mod tests {
     }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn guess(written: &[(&str, &str)], live: &[&[(&str, &str)]]) -> Option<String> {
@@ -254,22 +269,54 @@ mod tests {
     fn what_was_meant_is_found_by_key_by_alias_and_by_value() {
         let name = NAMESPACE_NAME;
         let table: &[(&[(&str, &str)], &[&[(&str, &str)]], Option<&str>)] = &[
-            (&[("name", "kube-system")], &[&[(name, "kube-system")]], Some("kubernetes.io/metadata.name=kube-system")),
-            (&[("name", "kubesystem")], &[&[(name, "kube-system")]], Some("kubernetes.io/metadata.name=kube-system")),
-            (&[("app", "web")], &[&[("app.kubernetes.io/name", "web")]], Some("app.kubernetes.io/name=web")),
+            (
+                &[("name", "kube-system")],
+                &[&[(name, "kube-system")]],
+                Some("kubernetes.io/metadata.name=kube-system"),
+            ),
+            (
+                &[("name", "kubesystem")],
+                &[&[(name, "kube-system")]],
+                Some("kubernetes.io/metadata.name=kube-system"),
+            ),
+            (
+                &[("app", "web")],
+                &[&[("app.kubernetes.io/name", "web")]],
+                Some("app.kubernetes.io/name=web"),
+            ),
             (&[("App", "web")], &[&[("app", "web")]], Some("app=web")),
-            (&[("app", "fronted")], &[&[("app", "frontend")]], Some("app=frontend")),
+            (
+                &[("app", "fronted")],
+                &[&[("app", "frontend")]],
+                Some("app=frontend"),
+            ),
             (&[("app", "web")], &[&[("app", "api")]], None),
             (&[("team", "web")], &[&[("app", "web")]], None),
             // one right, one misspelt: the mended whole must live
-            (&[("app", "web"), ("teir", "front")], &[&[("app", "web"), ("tier", "front")]], None),
-            (&[("app", "web"), ("track", "stabel")], &[&[("app", "web"), ("track", "stable")]], Some("app=web,track=stable")),
-            (&[("app", "web"), ("track", "stabel")], &[&[("app", "web")], &[("app", "api"), ("track", "stable")]], None),
+            (
+                &[("app", "web"), ("teir", "front")],
+                &[&[("app", "web"), ("tier", "front")]],
+                None,
+            ),
+            (
+                &[("app", "web"), ("track", "stabel")],
+                &[&[("app", "web"), ("track", "stable")]],
+                Some("app=web,track=stable"),
+            ),
+            (
+                &[("app", "web"), ("track", "stabel")],
+                &[&[("app", "web")], &[("app", "api"), ("track", "stable")]],
+                None,
+            ),
             // each lives, but on different objects: not a matter of spelling
             (&[("a", "1"), ("b", "2")], &[&[("a", "1")], &[("b", "2")]], None),
         ];
         for (written, live, expected) in table {
-            assert_eq!(guess(written, live).as_deref(), *expected, "{written:?} among {live:?}");
+            assert_eq!(
+                guess(written, live).as_deref(),
+                *expected,
+                "{written:?} among {live:?}"
+            );
         }
     }
 }

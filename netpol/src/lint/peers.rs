@@ -90,7 +90,11 @@ fn rule_peers(
         }
         found.push(PeerAt {
             direction,
-            field: format!("spec.{}[{index}].{}[{at}]", direction.field(), direction.peers_field()),
+            field: format!(
+                "spec.{}[{index}].{}[{at}]",
+                direction.field(),
+                direction.peers_field()
+            ),
             namespaces,
             pods,
             alone: peers.len() == 1,

@@ -74,7 +74,11 @@ impl Severities {
     /// The first code that no rule has: it would have no effect, in silence.
     pub fn validate(&self) -> Result<(), UnknownCode> {
         let known = || rules::ALL.iter().map(|rule| rule.code);
-        match self.levels.keys().find(|code| known().all(|known| known != *code)) {
+        match self
+            .levels
+            .keys()
+            .find(|code| known().all(|known| known != *code))
+        {
             None => Ok(()),
             Some(code) => Err(UnknownCode {
                 code: code.clone(),
@@ -99,9 +103,18 @@ mod tests {
         );
         assert_eq!(set.validate(), Ok(()));
         let error = read("{NP999: warn}").unwrap().validate().unwrap_err();
-        assert!(error.to_string().starts_with("no rule has the code \"NP999\"; the codes are NP001, "));
+        assert!(
+            error
+                .to_string()
+                .starts_with("no rule has the code \"NP999\"; the codes are NP001, ")
+        );
         for bad in ["{NP001: loud}", "{NP001: true}"] {
-            assert!(read(bad).unwrap_err().to_string().contains("one of deny, warn, off"));
+            assert!(
+                read(bad)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("one of deny, warn, off")
+            );
         }
     }
 }

@@ -36,7 +36,8 @@ impl<'a> Subject<'a> {
 
     /// The peers with selectors that can be understood, and that have an effect.
     pub(super) fn peers(&self) -> &[PeerAt] {
-        self.peers.get_or_init(|| peers::collect(self.object, self.policy))
+        self.peers
+            .get_or_init(|| peers::collect(self.object, self.policy))
     }
 
     /// The peers that match nothing in the live cluster; none without one.

@@ -29,13 +29,25 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
         for (index, rule) in spec.ingress.iter().flatten().enumerate() {
             // A hole for DNS that stands here by mistake is NP005's.
             if rule.from.as_ref().is_some_and(|from| !from.is_empty()) || !is_dns(rule.ports.as_deref()) {
-                judge(Direction::Ingress, index, rule.from.as_deref(), rule.ports.as_deref(), &mut found);
+                judge(
+                    Direction::Ingress,
+                    index,
+                    rule.from.as_deref(),
+                    rule.ports.as_deref(),
+                    &mut found,
+                );
             }
         }
     }
     if subject.policy.egress.is_some() {
         for (index, rule) in spec.egress.iter().flatten().enumerate() {
-            judge(Direction::Egress, index, rule.to.as_deref(), rule.ports.as_deref(), &mut found);
+            judge(
+                Direction::Egress,
+                index,
+                rule.to.as_deref(),
+                rule.ports.as_deref(),
+                &mut found,
+            );
         }
     }
     found
@@ -73,9 +85,13 @@ fn judge(
         if is_every_pod(peer) {
             found.push(Found {
                 field: format!("{field}.namespaceSelector"),
-                message: "an empty namespaceSelector selects every namespace, and nothing narrows down the pods".to_owned(),
+                message:
+                    "an empty namespaceSelector selects every namespace, and nothing narrows down the pods"
+                        .to_owned(),
                 consequence: effect("every pod of the cluster"),
-                mend: Some(Mend::text("select the namespaces, or add a podSelector to the same item")),
+                mend: Some(Mend::text(
+                    "select the namespaces, or add a podSelector to the same item",
+                )),
             });
         }
         if let Some(cidr) = whole_family(peer) {
@@ -112,7 +128,10 @@ mod tests {
 
     #[test]
     fn rules_and_peers_that_are_open_to_everyone_are_found() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             policyTypes: [Ingress, Egress]
             ingress:
@@ -121,7 +140,8 @@ mod tests {
               ports: [{port: 80}]
             egress:
             - to: [{ipBlock: {cidr: '::/0'}}]
-        "));
+        "
+        ));
     }
 
     #[test]

@@ -22,7 +22,11 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
     if subject.policy.ingress.is_none() || serves_dns(subject) {
         return Vec::new();
     }
-    let rules = subject.object.spec.iter().flat_map(|spec| spec.ingress.iter().flatten());
+    let rules = subject
+        .object
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ingress.iter().flatten());
     rules
         .enumerate()
         .filter(|(_, rule)| is_dns(rule.ports.as_deref()))
@@ -78,12 +82,16 @@ mod tests {
 
     #[test]
     fn what_remains_of_an_egress_rule_under_ingress_is_found() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             policyTypes: [Ingress]
             ingress:
             - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
-        "));
+        "
+        ));
     }
 
     #[test]

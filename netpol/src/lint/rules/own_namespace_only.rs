@@ -24,11 +24,7 @@ pub(super) const RULE: Rule = Rule {
 fn check(subject: &Subject<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for dead in subject.dead_peers() {
-        let Cause::OnlyElsewhere {
-            selector,
-            namespaces,
-        } = &dead.cause
-        else {
+        let Cause::OnlyElsewhere { selector, namespaces } = &dead.cause else {
             continue;
         };
         let own = subject.namespace();
@@ -75,12 +71,16 @@ mod tests {
 
     #[test]
     fn pods_that_live_elsewhere_are_found_and_their_namespace_is_in_the_mend() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             ingress:
             - from:
               - podSelector: {matchLabels: {app: prometheus}}
-        "));
+        "
+        ));
     }
 
     #[test]
@@ -89,12 +89,16 @@ mod tests {
         for name in ["a", "b", "c", "d", "e"] {
             live = live.pod(name, "x", &[("app", "batch")]);
         }
-        insta::assert_snapshot!(shown(&RULE, &live, "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &live,
+            "
             podSelector: {}
             egress:
             - to:
               - podSelector: {matchLabels: {app: batch}}
-        "));
+        "
+        ));
     }
 
     #[test]

@@ -53,11 +53,15 @@ mod tests {
 
     #[test]
     fn egress_rules_of_a_policy_for_ingress_are_found() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             policyTypes: [Ingress]
             egress: [{ports: [{port: 53, protocol: UDP}]}]
-        "));
+        "
+        ));
     }
 
     #[test]

@@ -23,10 +23,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
 fn judge(dead: &DeadPeer) -> Option<Found> {
     let peer = &dead.peer;
     let (field, message, mend) = match &dead.cause {
-        Cause::NoNamespace {
-            selector,
-            near: None,
-        } => (
+        Cause::NoNamespace { selector, near: None } => (
             "namespaceSelector",
             format!("no namespace carries {selector}"),
             by_name(selector),
@@ -50,7 +47,10 @@ fn judge(dead: &DeadPeer) -> Option<Found> {
                 (format!("no pod {scope} carries {selector}"), later())
             } else {
                 (
-                    format!("no pod {scope} carries {selector}; in {} some do", some_of(elsewhere)),
+                    format!(
+                        "no pod {scope} carries {selector}; in {} some do",
+                        some_of(elsewhere)
+                    ),
                     Mend::text("check the namespaceSelector, unless the pods are still to come"),
                 )
             };
@@ -72,10 +72,12 @@ fn later() -> Mend {
 
 /// Who writes `name: …` means the namespace of that name, which may not be there yet.
 fn by_name(selector: &Selector) -> Mend {
-    let name = selector.requirements().find_map(|requirement| match &requirement.condition {
-        Condition::In(values) if requirement.key == "name" => values.first(),
-        _ => None,
-    });
+    let name = selector
+        .requirements()
+        .find_map(|requirement| match &requirement.condition {
+            Condition::In(values) if requirement.key == "name" => values.first(),
+            _ => None,
+        });
     name.map_or_else(later, |name| {
         Mend::text(format!(
             "write {NAMESPACE_NAME}: {name} if the namespace of that name is meant: Kubernetes puts that label on each, \
@@ -91,19 +93,26 @@ mod tests {
 
     #[test]
     fn labels_that_nothing_carries_are_found() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             ingress:
             - from:
               - namespaceSelector: {matchLabels: {team: payments}}
               - podSelector: {matchLabels: {app: reports}}
               - namespaceSelector: {matchLabels: {name: tracing}}
-        "));
+        "
+        ));
     }
 
     #[test]
     fn pods_in_another_namespace_or_on_their_nodes_network_are_named() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             egress:
             - to:
@@ -112,7 +121,8 @@ mod tests {
             - to:
               - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
                 podSelector: {matchLabels: {k8s-app: kube-proxy}}
-        "));
+        "
+        ));
     }
 
     #[test]

@@ -28,7 +28,14 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 near: Some(near),
             } => {
                 let yaml = PeerAt::yaml(Some(&near.selector), peer.pods.as_ref());
-                found.push(misspelt(peer, "namespaceSelector", "namespace", selector, near, yaml));
+                found.push(misspelt(
+                    peer,
+                    "namespaceSelector",
+                    "namespace",
+                    selector,
+                    near,
+                    yaml,
+                ));
             }
             Cause::NoPod {
                 selector,
@@ -57,9 +64,10 @@ fn misspelt(
         ("pod", Some(_)) => " in the selected namespaces",
         _ => "",
     };
-    let by_name = near.changes.iter().any(|(written, meant)| {
-        meant.key == NAMESPACE_NAME && written.key != NAMESPACE_NAME
-    });
+    let by_name = near
+        .changes
+        .iter()
+        .any(|(written, meant)| meant.key == NAMESPACE_NAME && written.key != NAMESPACE_NAME);
     let hint = if by_name {
         " (the label that Kubernetes puts on each namespace)"
     } else {
@@ -67,7 +75,10 @@ fn misspelt(
     };
     Found {
         field: format!("{}.{field}", peer.field),
-        message: format!("no {kind}{scope} carries {selector}, but one carries {}", near.selector),
+        message: format!(
+            "no {kind}{scope} carries {selector}, but one carries {}",
+            near.selector
+        ),
         consequence: peer.consequence(),
         mend: Some(Mend::yaml(format!("write {}{hint}", near.change()), yaml)),
     }
@@ -80,7 +91,10 @@ mod tests {
 
     #[test]
     fn the_name_of_a_namespace_under_a_key_that_no_namespace_carries_is_found() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             policyTypes: [Egress]
             egress:
@@ -88,18 +102,23 @@ mod tests {
               - namespaceSelector: {matchLabels: {name: kube-system}}
                 podSelector: {matchLabels: {k8s-app: kube-dns}}
               ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
-        "));
+        "
+        ));
     }
 
     #[test]
     fn a_misspelt_value_is_found_in_the_own_namespace() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             ingress:
             - from:
               - podSelector: {matchLabels: {app: fronted}}
               - podSelector: {}
-        "));
+        "
+        ));
     }
 
     #[test]

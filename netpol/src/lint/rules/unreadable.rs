@@ -37,19 +37,27 @@ mod tests {
 
     #[test]
     fn an_address_that_is_no_cidr_is_found() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {}
             ingress:
             - from:
               - ipBlock: {cidr: 10.0.0.0}
-        "));
+        "
+        ));
     }
 
     #[test]
     fn an_unreadable_pod_selector_says_that_the_namespace_would_be_isolated() {
-        insta::assert_snapshot!(shown(&RULE, &Live::default(), "
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &Live::default(),
+            "
             podSelector: {matchExpressions: [{key: app, operator: Like, values: [web]}]}
-        "));
+        "
+        ));
     }
 
     #[test]
