@@ -1,0 +1,335 @@
+//! The loop that keeps Secrets, the served pair and the API server's trust right. Every replica runs it: whoever
+//! comes first writes, the others read, and since each reads before it judges, none undoes another's work.
+
+use futures::StreamExt;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::authority::{self, Authority, Leaf};
+use crate::plan::{self, Lifetimes};
+use crate::serve::{self, Served};
+use crate::store::{Store, Stored};
+
+/// The one field manager that all of this is written as.
+pub const MANAGER: &str = "ringfence-certs";
+
+/// How often everything is looked at, whatever else happens.
+const EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+/// How soon it is looked at again after something failed.
+const AFTER_FAILURE: std::time::Duration = std::time::Duration::from_secs(2);
+/// How often somebody else may be first before that is an error.
+const ATTEMPTS: usize = 5;
+
+/// Where things are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub namespace: String,
+    pub authority_secret: String,
+    pub leaf_secret: String,
+    /// The names that clients know the server by.
+    pub names: Vec<String>,
+    /// The configurations, of either kind, whose webhooks are ours.
+    pub configuration: String,
+    pub lifetimes: Lifetimes,
+}
+
+/// What holds now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// A pair is served.
+    pub serving: bool,
+    /// The API server trusts it: every webhook of the configuration carries the bundle.
+    pub trusted: bool,
+    pub leaf_not_after: OffsetDateTime,
+    pub authority_not_after: OffsetDateTime,
+}
+
+/// Certificates cannot be kept; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{what}: {source}")]
+    Api {
+        what: &'static str,
+        source: Box<kube::Error>,
+    },
+    #[error("{what}: somebody else was first {ATTEMPTS} times in a row")]
+    Contended { what: &'static str },
+    #[error(transparent)]
+    Certificate(#[from] authority::Error),
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+}
+
+impl Error {
+    /// The class of this error, as a metric's label.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "api",
+            Self::Contended { .. } => "contended",
+            Self::Certificate(_) => "certificate",
+            Self::Serve(_) => "serve",
+        }
+    }
+}
+
+/// Keeps certificates.
+pub struct Keeper {
+    client: Client,
+    settings: Settings,
+    authority: Store,
+    leaf: Store,
+    served: Served,
+    current: Option<Leaf>,
+    status: watch::Sender<Option<Status>>,
+}
+
+impl Keeper {
+    pub fn new(client: Client, settings: Settings, served: Served) -> Self {
+        let store = |name: &str, kind| Store::new(client.clone(), &settings.namespace, name, kind);
+        Self {
+            authority: store(&settings.authority_secret, "Opaque"),
+            leaf: store(&settings.leaf_secret, "kubernetes.io/tls"),
+            client,
+            settings,
+            served,
+            current: None,
+            status: watch::channel(None).0,
+        }
+    }
+
+    /// `None` until everything held once.
+    pub fn status(&self) -> watch::Receiver<Option<Status>> {
+        self.status.subscribe()
+    }
+
+    /// Keeps certificates for ever. Whatever happens to the webhook configuration is seen at once, everything else
+    /// within a minute. A failure leaves what is served as it is.
+    pub async fn run(mut self) {
+        let mut changes = std::pin::pin!(self.changes());
+        loop {
+            let wait = match self.reconcile(OffsetDateTime::now_utc()).await {
+                Ok(()) => EVERY,
+                Err(error) => {
+                    tracing::warn!(kind = error.kind(), %error, "certificates; trying again");
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                Some(()) = changes.next() => {}
+            }
+        }
+    }
+
+    /// Whatever happens to the configurations of our name.
+    fn changes(&self) -> impl futures::Stream<Item = ()> + use<> {
+        let by_name = format!("metadata.name={}", self.settings.configuration);
+        let validating = events::<ValidatingWebhookConfiguration>(self.client.clone(), &by_name);
+        let mutating = events::<MutatingWebhookConfiguration>(self.client.clone(), &by_name);
+        futures::stream::select(validating, mutating)
+    }
+
+    /// Makes everything right once.
+    ///
+    /// # Errors
+    /// The first thing that could not be made right; what was served is served still.
+    pub async fn reconcile(&mut self, now: OffsetDateTime) -> Result<(), Error> {
+        let authority = self.keep_authority(now).await?;
+        let leaf = self.keep_leaf(&authority, now).await?;
+        if self.current.as_ref() != Some(&leaf) {
+            self.served.set(&leaf)?;
+            tracing::info!(until = %leaf.certificate.not_after, "a serving certificate is in use");
+            self.current = Some(leaf.clone());
+        }
+        let bundle = authority.pem();
+        let validating = self.trust::<ValidatingWebhookConfiguration>(&bundle).await?;
+        let mutating = self.trust::<MutatingWebhookConfiguration>(&bundle).await?;
+        self.status.send_replace(Some(Status {
+            serving: true,
+            trusted: validating || mutating,
+            leaf_not_after: leaf.certificate.not_after,
+            authority_not_after: authority.newest().map_or(now, |newest| newest.not_after),
+        }));
+        Ok(())
+    }
+
+    async fn keep_authority(&self, now: OffsetDateTime) -> Result<Authority, Error> {
+        const WHAT: &str = "the CA's Secret";
+        for _ in 0..ATTEMPTS {
+            let secret = self.authority.read().await.map_err(|e| api(WHAT, e))?;
+            let stored = readable(&secret, WHAT, || {
+                Authority::read(secret.get("ca.crt"), secret.get("ca.key"))
+            });
+            let reason = plan::authority(stored.as_ref(), now);
+            let (stored, reason) = match (stored, reason) {
+                (Some(stored), None) => return Ok(stored),
+                (stored, reason) => (stored, reason.unwrap_or(plan::Reason::Absent)),
+            };
+            let older = stored.map(|stored| stored.bundle).unwrap_or_default();
+            let issued = Authority::issue(&older, now, self.settings.lifetimes.authority)?;
+            let data = [("ca.crt", issued.pem()), ("ca.key", issued.key.clone())];
+            let data = data.each_ref().map(|(key, value)| (*key, value.as_str()));
+            if written(self.authority.write(&secret, data).await, WHAT)? {
+                tracing::info!(%reason, "issued a CA");
+                return Ok(issued);
+            }
+        }
+        Err(Error::Contended { what: WHAT })
+    }
+
+    async fn keep_leaf(&self, authority: &Authority, now: OffsetDateTime) -> Result<Leaf, Error> {
+        const WHAT: &str = "the serving certificate's Secret";
+        let Settings { names, lifetimes, .. } = &self.settings;
+        for _ in 0..ATTEMPTS {
+            let secret = self.leaf.read().await.map_err(|e| api(WHAT, e))?;
+            let stored = readable(&secret, WHAT, || {
+                Leaf::read(secret.get("tls.crt"), secret.get("tls.key"))
+            });
+            let reason = plan::leaf(stored.as_ref(), authority, names, lifetimes, now);
+            let reason = match (stored, reason) {
+                (Some(stored), None) => return Ok(stored),
+                (_, reason) => reason.unwrap_or(plan::Reason::Absent),
+            };
+            let issued = Leaf::issue(authority, names, now, lifetimes.leaf)?;
+            let data = [
+                ("tls.crt", issued.certificate.pem.as_str()),
+                ("tls.key", issued.key.as_str()),
+                ("ca.crt", &authority.pem()),
+            ];
+            if written(self.leaf.write(&secret, data).await, WHAT)? {
+                tracing::info!(%reason, "issued a serving certificate");
+                return Ok(issued);
+            }
+        }
+        Err(Error::Contended { what: WHAT })
+    }
+
+    /// Puts the bundle into every webhook of our configuration; whether there is one.
+    async fn trust<K>(&self, bundle: &str) -> Result<bool, Error>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        const WHAT: &str = "the webhook configuration";
+        let name = &self.settings.configuration;
+        let resource = kube::api::ApiResource::erase::<K>(&());
+        let configurations: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let Some(configuration) = configurations.get_opt(name).await.map_err(|e| api(WHAT, e))? else {
+            return Ok(false);
+        };
+        let encoded = serde_json::to_value(k8s_openapi::ByteString(bundle.as_bytes().to_vec()));
+        let encoded = encoded.unwrap_or_default();
+        let Some(webhooks) = untrusting(&configuration.data, &encoded) else {
+            return Ok(true);
+        };
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name},
+            "webhooks": webhooks,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        configurations
+            .patch(name, &params, &Patch::Apply(&patch))
+            .await
+            .map_err(|e| api(WHAT, e))?;
+        tracing::info!(configuration = %name, kind = %K::kind(&()), "put the CA's bundle into every webhook");
+        Ok(true)
+    }
+}
+
+/// What to apply so that every webhook has the bundle; `None` if all have it.
+fn untrusting(configuration: &Value, bundle: &Value) -> Option<Vec<Value>> {
+    let webhooks = configuration.get("webhooks")?.as_array()?;
+    let has = |webhook: &Value| webhook.pointer("/clientConfig/caBundle") == Some(bundle);
+    if webhooks.iter().all(has) {
+        return None;
+    }
+    let ours = |webhook: &Value| json!({"name": webhook["name"], "clientConfig": {"caBundle": bundle}});
+    Some(webhooks.iter().map(ours).collect())
+}
+
+fn events<K>(client: Client, by_name: &str) -> impl futures::Stream<Item = ()> + use<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
+{
+    let config = watcher::Config::default().fields(by_name);
+    watcher(Api::<K>::all(client), config)
+        .default_backoff()
+        .filter_map(|event| async move {
+            match event {
+                Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => Some(()),
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::debug!(%error, "the webhook configuration cannot be watched; trying again");
+                    None
+                }
+            }
+        })
+        .boxed()
+}
+
+/// What a Secret holds; what cannot be read is as good as absent, and is said.
+fn readable<T>(
+    secret: &Stored,
+    what: &'static str,
+    read: impl FnOnce() -> Result<T, authority::Error>,
+) -> Option<T> {
+    if !secret.exists() {
+        return None;
+    }
+    read()
+        .inspect_err(|error| tracing::warn!(%error, "{what} cannot be used and is written anew"))
+        .ok()
+}
+
+/// Whether it was written; not, if somebody else was first.
+fn written(result: Result<(), kube::Error>, what: &'static str) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        // It exists by now, or is of another version.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(api(what, error)),
+    }
+}
+
+fn api(what: &'static str, source: kube::Error) -> Error {
+    Error::Api {
+        what,
+        source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_is_missing_or_another_is_put_into_every_webhook() {
+        let bundle = json!("QUJD");
+        let webhook = |name: &str, bundle: Value| json!({"name": name, "clientConfig": {"caBundle": bundle, "service": {"name": "x"}}});
+        let with = |bundles: [Value; 2]| {
+            let [a, b] = bundles;
+            json!({"webhooks": [webhook("a", a), webhook("b", b)]})
+        };
+        assert_eq!(untrusting(&with([bundle.clone(), bundle.clone()]), &bundle), None);
+        let expected = vec![
+            json!({"name": "a", "clientConfig": {"caBundle": "QUJD"}}),
+            json!({"name": "b", "clientConfig": {"caBundle": "QUJD"}}),
+        ];
+        for bad in [Value::Null, json!(""), json!("REVG")] {
+            assert_eq!(
+                untrusting(&with([bundle.clone(), bad]), &bundle),
+                Some(expected.clone())
+            );
+        }
+        assert_eq!(untrusting(&json!({}), &bundle), None);
+    }
+}
