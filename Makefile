@@ -1,0 +1,26 @@
+# The entrance to everything that is done with this repository. The work itself is in scripts and crates; this names it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help deps cluster cluster-down cluster-load cluster-status images
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install the system packages that are missing (Debian, Ubuntu)
+	@tests/cluster/deps
+
+cluster: ## bring up a two-node Kubernetes, or find it up; prints its kubeconfig (CNI=ptp|bridge)
+	@tests/cluster/up
+
+cluster-down: ## take that cluster down and leave nothing behind
+	@tests/cluster/down
+
+cluster-load: ## give both nodes an image: make cluster-load TAR=target/images/webhook.tar
+	@tests/cluster/load $(TAR)
+
+cluster-status: ## say what the cluster is doing
+	@tests/cluster/status
+
+images: ## build the product's images into target/images/*.tar
+	@deploy/images
