@@ -2,7 +2,7 @@
 //!
 //! The Rust types are the source; the CustomResourceDefinitions in `deploy/` are checked against them by a test.
 
-mod baseline;
+pub mod baseline;
 mod standard;
 
 pub use baseline::{NamespaceBaseline, NamespaceBaselineSpec, NamespaceBaselineStatus};

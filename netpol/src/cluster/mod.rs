@@ -15,6 +15,7 @@ pub use observe::Observed;
 pub use store::{Key, Store};
 
 use crate::api::{LabelStandard, NamespaceBaseline};
+use crate::baseline::object::PolicyRecord;
 use crate::policy::Policy;
 use crate::selector::Labels;
 
@@ -24,6 +25,8 @@ pub struct Cluster {
     pub namespaces: Store<Namespace>,
     pub pods: Store<Pod>,
     pub policies: Store<Policy>,
+    /// The same objects as [`Self::policies`], as who generates them sees them.
+    pub policy_records: Store<PolicyRecord>,
     pub services: Store<Service>,
     pub ingresses: Store<Ingress>,
     pub ingress_classes: Store<IngressClass>,

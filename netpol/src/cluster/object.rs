@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use crate::port::Protocol;
 use crate::selector::{Labels, Selector};
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Namespace {
     pub labels: Labels,
     pub annotations: Labels,
     /// Being deleted: nothing can be created in it any more.
     pub terminating: bool,
+    /// When it was created, in seconds of the Unix time.
+    pub created: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,4 +110,6 @@ pub struct IngressClass {
     /// Which program serves the class, as `k8s.io/ingress-nginx`.
     pub controller: String,
     pub is_default: bool,
+    /// The namespace of the Helm release that it came with: where its controller runs.
+    pub release_namespace: Option<String>,
 }

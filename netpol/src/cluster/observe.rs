@@ -13,6 +13,7 @@ use super::{
     ServicePort, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
+use crate::baseline::object::{PolicyObject, PolicyRecord};
 use crate::policy::Policy;
 use crate::port::Protocol;
 use crate::selector::Selector;
@@ -68,6 +69,11 @@ impl Observed for core::Namespace {
             labels: self.labels().clone(),
             annotations: self.annotations().clone(),
             terminating: self.metadata.deletion_timestamp.is_some(),
+            created: self
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0.as_second()),
         }
     }
 
@@ -156,6 +162,22 @@ impl Observed for networking::NetworkPolicy {
 
     fn store(cluster: &mut Cluster) -> &mut Store<Policy> {
         &mut cluster.policies
+    }
+}
+
+impl Observed for PolicyObject {
+    type Entry = PolicyRecord;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn observe(&self) -> PolicyRecord {
+        PolicyRecord::of(&self.0)
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<PolicyRecord> {
+        &mut cluster.policy_records
     }
 }
 
@@ -264,6 +286,7 @@ impl Observed for networking::IngressClass {
 
     fn observe(&self) -> IngressClass {
         const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+        const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
         IngressClass {
             controller: self
                 .spec
@@ -274,6 +297,7 @@ impl Observed for networking::IngressClass {
                 .annotations()
                 .get(DEFAULT)
                 .is_some_and(|value| value == "true"),
+            release_namespace: self.annotations().get(RELEASE_NAMESPACE).cloned(),
         }
     }
 
@@ -290,7 +314,11 @@ impl Observed for NamespaceBaseline {
     }
 
     fn observe(&self) -> NamespaceBaseline {
-        self.clone()
+        let mut kept = self.clone();
+        // They change with every write of the status, and nobody here asks for them.
+        kept.metadata.managed_fields = None;
+        kept.metadata.resource_version = None;
+        kept
     }
 
     fn store(cluster: &mut Cluster) -> &mut Store<NamespaceBaseline> {

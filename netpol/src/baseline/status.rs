@@ -1,0 +1,200 @@
+//! What is said of a baseline: counts, facts and conditions, each with its reason.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use crate::api::NamespaceBaselineStatus;
+use crate::api::baseline::{FactState, NamespaceCounts};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Baseline;
+use super::plan::{Cause, Problem};
+
+/// What became of one baseline in one namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// Nothing was left to do and nothing is wrong.
+    pub ready: bool,
+    /// By policy; from [`super::plan::Plan`].
+    pub problems: Vec<Problem>,
+    /// The last attempt that failed, in words.
+    pub failure: Option<String>,
+}
+
+/// The counts of a baseline, and the first things that are wrong, gathered namespace by namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    counts: NamespaceCounts,
+    unrenderable: usize,
+    conflicts: Examples,
+    failures: Examples,
+}
+
+/// Some of many, and how many there are.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Examples {
+    all: usize,
+    some: BTreeSet<String>,
+}
+
+impl Examples {
+    const SHOWN: usize = 3;
+
+    fn add(&mut self, example: String) {
+        self.all += 1;
+        if self.some.len() < Self::SHOWN {
+            self.some.insert(example);
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = self
+            .some
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("; ");
+        if self.all > self.some.len() {
+            let _ = write!(text, "; and {} more", self.all - self.some.len()); // writing to a String cannot fail
+        }
+        text
+    }
+}
+
+impl Tally {
+    /// Adds a namespace that the baseline matches.
+    pub fn add(&mut self, namespace: &str, outcome: &Outcome) {
+        self.counts.matched += 1;
+        self.counts.ready += i64::from(outcome.ready);
+        self.counts.conflicting +=
+            i64::from(outcome.problems.iter().any(|problem| problem.cause.is_conflict()));
+        for Problem { policy, cause, .. } in &outcome.problems {
+            self.unrenderable += usize::from(matches!(cause, Cause::Unrenderable(_)));
+            self.conflicts.add(format!("{namespace}/{policy}: {cause}"));
+        }
+        if let Some(failure) = &outcome.failure {
+            self.failures.add(format!("{namespace}: {failure}"));
+        }
+    }
+
+    pub fn counts(&self) -> NamespaceCounts {
+        self.counts
+    }
+}
+
+/// The status of a baseline. Conditions that did not change keep the time of their last transition.
+pub fn status(
+    baseline: &Baseline,
+    tally: &Tally,
+    before: Option<&NamespaceBaselineStatus>,
+    now: &Time,
+) -> NamespaceBaselineStatus {
+    let (generation, facts, conditions) = match baseline {
+        Baseline::Valid { template, facts } => {
+            let valid = (
+                "Valid",
+                true,
+                "Understood",
+                "every template could be understood".to_owned(),
+            );
+            let facts: Vec<_> = facts.values().cloned().collect();
+            (
+                template.generation,
+                facts.clone(),
+                vec![valid, facts_condition(&facts), ready_condition(tally)],
+            )
+        }
+        Baseline::Invalid { generation, defects } => {
+            let text = defects
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ");
+            let facts = before.map(|status| status.facts.clone()).unwrap_or_default();
+            let consequence = "nothing is rendered from it; what was rendered before stays";
+            let ready = ("Ready", false, "Invalid", format!("{text} ({consequence})"));
+            (*generation, facts, vec![("Valid", false, "Defect", text), ready])
+        }
+    };
+    let condition = |(kind, holds, reason, message): (&str, bool, &str, String)| {
+        let holds = if holds { "True" } else { "False" };
+        let same = before
+            .into_iter()
+            .flat_map(|status| &status.conditions)
+            .find(|condition| condition.type_ == kind && condition.status == holds);
+        Condition {
+            type_: kind.to_owned(),
+            status: holds.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            observed_generation: Some(generation),
+            last_transition_time: same
+                .map_or_else(|| now.clone(), |condition| condition.last_transition_time.clone()),
+        }
+    };
+    NamespaceBaselineStatus {
+        observed_generation: Some(generation),
+        namespaces: tally.counts,
+        facts,
+        conditions: conditions.into_iter().map(condition).collect(),
+    }
+}
+
+type Said = (&'static str, bool, &'static str, String);
+
+fn facts_condition(facts: &[crate::api::baseline::Fact]) -> Said {
+    let of = |state: FactState| {
+        let texts: Vec<_> = facts
+            .iter()
+            .filter(|fact| fact.state == state)
+            .map(|fact| format!("{}: {}", fact.name, fact.message))
+            .collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    };
+    if let Some(unresolved) = of(FactState::Unresolved) {
+        (
+            "FactsResolved",
+            false,
+            "Unresolved",
+            format!("{unresolved} (the rules that use it are left out)"),
+        )
+    } else if let Some(last_known) = of(FactState::LastKnown) {
+        ("FactsResolved", false, "LastKnown", last_known)
+    } else {
+        (
+            "FactsResolved",
+            true,
+            "Resolved",
+            "every fact that is used stands for something".to_owned(),
+        )
+    }
+}
+
+fn ready_condition(tally: &Tally) -> Said {
+    let NamespaceCounts {
+        matched,
+        ready,
+        conflicting,
+    } = tally.counts;
+    let (reason, message) = if ready == matched {
+        (
+            "Holding",
+            format!("{matched} of {matched} namespaces have what they must"),
+        )
+    } else if tally.failures.all > 0 {
+        ("Failing", tally.failures.text())
+    } else if conflicting > 0 {
+        ("Conflicting", tally.conflicts.text())
+    } else if tally.unrenderable > 0 {
+        ("Unrenderable", tally.conflicts.text())
+    } else {
+        (
+            "Progressing",
+            format!("{ready} of {matched} namespaces have what they must"),
+        )
+    };
+    ("Ready", ready == matched, reason, message)
+}
+
+#[cfg(test)]
+mod tests;

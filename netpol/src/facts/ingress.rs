@@ -1,0 +1,169 @@
+//! Where the cluster's ingress controllers really run: IngressClass → controller → pods.
+//!
+//! Who can label a pod must not be able to become an ingress controller, since its peers may reach every namespace. So the labels
+//! of well-known controllers count only in namespaces that vouch for it: the one that Helm noted on the IngressClass (which only
+//! an administrator can write) and the one in which the controller's own instructions install it. Pods elsewhere
+//! that look like a controller are named in the status, to be pinned if they are one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::baseline::FactRule;
+use crate::cluster::{Cluster, Pod};
+use crate::selector::Selector;
+
+use super::{Finding, Findings, peers, pods_of};
+
+/// A well-known controller.
+struct Known {
+    /// What IngressClasses name it by; what follows a further slash is the instance.
+    controller: &'static str,
+    /// The labels of its pods, one entry for each way to install it.
+    pods: &'static [&'static [(&'static str, &'static str)]],
+    /// Where its instructions install it.
+    namespaces: &'static [&'static str],
+}
+
+const NAME: &str = "app.kubernetes.io/name";
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+const KNOWN: [Known; 8] = [
+    Known {
+        controller: "k8s.io/ingress-nginx",
+        pods: &[
+            &[(NAME, "ingress-nginx"), (COMPONENT, "controller")],
+            &[(NAME, "rke2-ingress-nginx"), (COMPONENT, "controller")],
+            &[("name", "nginx-ingress-microk8s")],
+        ],
+        namespaces: &["ingress-nginx", "kube-system", "ingress"],
+    },
+    Known {
+        controller: "traefik.io/ingress-controller",
+        pods: &[&[(NAME, "traefik")]],
+        namespaces: &["traefik", "traefik-system", "kube-system"],
+    },
+    Known {
+        controller: "nginx.org/ingress-controller",
+        pods: &[&[(NAME, "nginx-ingress")], &[("app", "nginx-ingress")]],
+        namespaces: &["nginx-ingress"],
+    },
+    Known {
+        controller: "haproxy.org/ingress-controller",
+        pods: &[&[(NAME, "kubernetes-ingress")], &[("run", "haproxy-ingress")]],
+        namespaces: &["haproxy-controller"],
+    },
+    Known {
+        controller: "haproxy-ingress.github.io/controller",
+        pods: &[&[(NAME, "haproxy-ingress")]],
+        namespaces: &["ingress-controller", "haproxy-ingress"],
+    },
+    Known {
+        // Contour is the control plane; connections come from its Envoys.
+        controller: "projectcontour.io",
+        pods: &[&[(NAME, "contour"), (COMPONENT, "envoy")], &[("app", "envoy")]],
+        namespaces: &["projectcontour"],
+    },
+    Known {
+        controller: "ingress-controllers.konghq.com/kong",
+        pods: &[
+            &[(NAME, "kong"), (COMPONENT, "app")],
+            &[(NAME, "gateway"), (COMPONENT, "app")],
+        ],
+        namespaces: &["kong"],
+    },
+    Known {
+        controller: "istio.io/ingress-controller",
+        pods: &[&[("istio", "ingressgateway")], &[("istio", "ingress")]],
+        namespaces: &["istio-system", "istio-ingress"],
+    },
+];
+
+impl Known {
+    fn serves(&self, controller: &str) -> bool {
+        controller
+            .strip_prefix(self.controller)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    fn labels(&self) -> impl Iterator<Item = Vec<(String, String)>> {
+        self.pods.iter().map(|labels| {
+            labels
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        })
+    }
+}
+
+pub(super) fn find(cluster: &Cluster) -> Findings {
+    let mut found = Findings {
+        forget_gone: true,
+        ..Findings::default()
+    };
+    // Several classes may be served by one controller.
+    let mut controllers: BTreeMap<&str, (BTreeSet<&str>, Vec<&str>)> = BTreeMap::new();
+    for (key, class) in cluster.ingress_classes.iter() {
+        let (namespaces, classes) = controllers.entry(class.controller.as_str()).or_default();
+        namespaces.extend(class.release_namespace.as_deref());
+        classes.push(&key.name);
+    }
+    for (controller, (vouched, classes)) in controllers {
+        let origin = format!("IngressClass {} ({controller})", classes.join(", "));
+        let known = KNOWN.iter().find(|known| known.serves(controller));
+        let result = match known {
+            None => Err(
+                "not a controller that is known here; pin its pods or addresses in \
+                 spec.facts.ingressControllers.rules"
+                    .to_owned(),
+            ),
+            Some(known) => controller_rule(cluster, known, vouched),
+        };
+        found.findings.push(Finding {
+            origin,
+            found: result,
+        });
+    }
+    if found.findings.is_empty() {
+        found.remarks.push("the cluster has no IngressClass".to_owned());
+    }
+    found
+}
+
+fn controller_rule(
+    cluster: &Cluster,
+    known: &Known,
+    mut vouched: BTreeSet<&str>,
+) -> Result<FactRule, String> {
+    vouched.extend(known.namespaces);
+    let mut rule = FactRule::default();
+    for namespace in &vouched {
+        for labels in known.labels() {
+            let selector: Selector = labels.iter().cloned().collect();
+            let pods: Vec<&Pod> = pods_of(cluster, namespace, &selector).collect();
+            if !pods.is_empty() {
+                rule.peers.extend(peers(namespace, &labels, pods.into_iter()));
+            }
+        }
+    }
+    if !rule.peers.is_empty() {
+        return Ok(rule);
+    }
+    let looked = vouched.iter().copied().collect::<Vec<_>>().join(", ");
+    let mut elsewhere: BTreeSet<&str> = BTreeSet::new();
+    for selector in known.labels().map(Selector::from_iter) {
+        let alike = cluster
+            .pods
+            .iter()
+            .filter(|(_, pod)| selector.matches(&pod.labels));
+        elsewhere.extend(alike.map(|(key, _)| key.namespace.as_str()));
+    }
+    Err(if elsewhere.is_empty() {
+        format!("none of its pods is in {looked}")
+    } else {
+        let named: Vec<_> = elsewhere.into_iter().take(5).collect();
+        format!(
+            "none of its pods is in {looked}; pods that look like it are in {}: if they are it, pin them in \
+             spec.facts.ingressControllers.rules",
+            named.join(", ")
+        )
+    })
+}

@@ -1,0 +1,51 @@
+//! `deploy/crds/namespacebaseline.yaml` is what the Rust type says, and the baselines in `policies/` can be understood.
+//!
+//! `UPDATE=1 cargo test -p ringfence-netpol --test namespacebaseline_crd` writes the file anew.
+#![allow(clippy::disallowed_methods)] // a test of files reads files
+
+use std::path::{Path, PathBuf};
+
+use kube::CustomResourceExt;
+use ringfence_netpol::api::NamespaceBaseline;
+use ringfence_netpol::baseline::template::Template;
+use serde::Deserialize;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn the_definition_in_deploy_is_that_of_the_type() {
+    let path = root().join("deploy/crds/namespacebaseline.yaml");
+    let expected = format!(
+        "# Written from the Rust type in netpol/src/api/baseline.rs; change it there, then:\n\
+         # UPDATE=1 cargo test -p ringfence-netpol --test namespacebaseline_crd\n{}",
+        serde_yaml_ng::to_string(&NamespaceBaseline::crd()).unwrap()
+    );
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let actual = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        actual == expected,
+        "{} is not what the type says; run with UPDATE=1",
+        path.display()
+    );
+}
+
+#[test]
+fn the_baselines_in_policies_can_be_read_and_understood() {
+    let mut read = 0;
+    for entry in std::fs::read_dir(root().join("policies/baselines")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in serde_yaml_ng::Deserializer::from_str(&text) {
+            let baseline = NamespaceBaseline::deserialize(document)
+                .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            Template::parse(&baseline).unwrap_or_else(|e| panic!("{}: {e:?}", path.display()));
+            read += 1;
+        }
+    }
+    assert!(read >= 1);
+}
