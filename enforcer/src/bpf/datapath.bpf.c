@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kernel side of the enforcer: a program at each direction of a pod's veth (tc, clsact), and one at netfilter's FORWARD and
+ * LOCAL_IN that judges what goes to a Service by its real destination. See ../datapath/mod.rs for the whole.
+ */
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "service.h"
+#include "veth.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Keeps the enumerations in the object's BTF, where user space reads them. */
+const volatile enum rf_reason rf_reason_names = RF_REASONS;
+const volatile enum rf_flow_flags rf_flow_flag_names = RF_FLOW_BY_PEER;
+
+static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_direction direction)
+{
+	struct rf_endpoint *endpoint = rf_endpoint_of(skb->ifindex);
+	enum rf_reason reason;
+	struct rf_policy policy;
+	bool known;
+
+	if (!endpoint)
+		return TC_ACT_UNSPEC;
+	known = rf_read_policy(endpoint, &policy);
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_ARP):
+		reason = RF_PASS_NEIGHBOUR;
+		break;
+	case bpf_htons(ETH_P_IP):
+		reason = known ? rf_ipv4(skb, endpoint, &policy, direction) : RF_DROP_PENDING;
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		if (known && !rf_isolated(&policy))
+			return TC_ACT_UNSPEC;
+		if (rf_is_neighbour6(skb))
+			reason = RF_PASS_NEIGHBOUR;
+		else
+			reason = known ? RF_DROP_IPV6 : RF_DROP_PENDING;
+		break;
+	default:
+		if (known && !rf_isolated(&policy))
+			return TC_ACT_UNSPEC;
+		reason = known ? RF_DROP_NOT_IP : RF_DROP_PENDING;
+	}
+	rf_count(reason);
+	return rf_is_drop(reason) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+/* At the veth's ingress on the host: what the pod sends. */
+SEC("tc")
+int rf_from_pod(struct __sk_buff *skb)
+{
+	return rf_packet_at_veth(skb, RF_EGRESS);
+}
+
+/* At the veth's egress on the host: what goes to the pod. */
+SEC("tc")
+int rf_to_pod(struct __sk_buff *skb)
+{
+	return rf_packet_at_veth(skb, RF_INGRESS);
+}
+
+/* After the node has translated a Service's address. */
+SEC("netfilter")
+int rf_translated(struct bpf_nf_ctx *ctx)
+{
+	return rf_service(ctx);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The endpoint that a packet belongs to. */
+#pragma once
+
+#include "maps.h"
+
+#define RF_RULESET_BITS 20
+#define RF_RULESET_MASK ((1U << RF_RULESET_BITS) - 1)
+
+/* One reading of an endpoint: all of a verdict comes from one, or it could mix two policies. */
+struct rf_policy {
+	__u32 ingress;
+	__u32 egress;
+	__u32 gen;
+	__u32 side;
+};
+
+static __always_inline struct rf_endpoint *rf_endpoint_of(__u32 ifindex)
+{
+	__u32 index = ifindex & (RF_ENDPOINTS - 1);
+	struct rf_endpoint *endpoint = bpf_map_lookup_elem(&ep, &index);
+
+	return endpoint && endpoint->ifindex == ifindex ? endpoint : NULL;
+}
+
+/* Whether the pod is known. */
+static __always_inline bool rf_read_policy(const struct rf_endpoint *endpoint, struct rf_policy *policy)
+{
+	__u64 word = *(volatile const __u64 *)&endpoint->word;
+
+	policy->egress = word & RF_RULESET_MASK;
+	policy->ingress = (word >> RF_RULESET_BITS) & RF_RULESET_MASK;
+	policy->gen = word >> (2 * RF_RULESET_BITS);
+	policy->side = policy->gen & 1;
+	return word != 0;
+}
+
+static __always_inline bool rf_isolated(const struct rf_policy *policy)
+{
+	return policy->ingress || policy->egress;
+}

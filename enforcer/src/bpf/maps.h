@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The state, shared by all programs of a node and pinned, so that it outlives the agent. Nothing in here is per pod but
+ * one element of `ep`. A change of layout needs a new layout version in user space (datapath/pin.rs).
+ */
+#pragma once
+
+#include <bpf/bpf_helpers.h>
+
+#include "kernel.h"
+#include "reasons.h"
+
+#define RF_ENDPOINTS 65536
+#define RF_PORT_CLASSES 1024
+#define RF_PORT_SETS 16384
+#define RF_PORT_SET_ALL 0 /* this set of ports holds every protocol, also those without ports */
+#define RF_CLASS_NONE 0xffffffffU /* "no entry here, see the prefixes" */
+#define RF_SIDES 2
+
+/* The host's end of a pod's veth. */
+struct rf_endpoint {
+	__u32 ifindex; /* the whole of it: the map's index has its low half. 0: none */
+	__be32 address; /* the pod's; 0 while it is not known */
+	/*
+	 * Everything that a verdict depends on, in one aligned word, so that one store swaps it: the ruleset for egress (20 bits),
+	 * that for ingress (20), the generation (24, the topmost). Ruleset 0: not isolated. Word 0: the pod is not known yet.
+	 * The lowest bit of the generation says which side of the class tables counts.
+	 */
+	__u64 word;
+	__u32 via; /* where the node receives the pod's packets: the veth itself, or the bridge that it is a port of */
+	__u32 reserved;
+	__u8 address6[16]; /* for IPv6 */
+};
+
+/* A flow as its local pod sees it, so that one look-up serves both directions. Ports as on the wire. */
+struct rf_flow_key {
+	__u32 ifindex; /* of the pod's veth */
+	__be32 peer;
+	__be16 local_port;
+	__be16 peer_port;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+enum rf_flow_flags {
+	RF_FLOW_BY_PEER = 1, /* the peer opened it, not the pod */
+	RF_FLOW_NODE = 2, /* the node itself opened it: allowed, whatever policy says */
+	RF_FLOW_SELF = 4, /* the pod reaches itself */
+	RF_FLOW_DEFERRED = 8, /* to a Service: judged by its real destination */
+	RF_FLOW_JUDGED = 16, /* ... which is known, and allowed */
+};
+
+struct rf_flow {
+	__u64 seen; /* ns */
+	__u32 gen; /* of the endpoint, when it was judged */
+	__be32 real_address; /* behind the Service */
+	__be16 real_port;
+	__u8 flags;
+	__u8 reserved[5];
+};
+
+/* An address's class before and after the update that is under way; the endpoint's generation says which counts. */
+struct rf_class {
+	__u32 side[RF_SIDES];
+};
+
+struct rf_prefix_key {
+	__u32 length;
+	__be32 address;
+};
+
+struct rf_decision_key {
+	__u32 ruleset;
+	__u32 class;
+};
+
+struct rf_decision {
+	__u32 port_set;
+	__u32 rule; /* which rule allows it: for the ledger */
+};
+
+struct rf_port_set {
+	__u64 bits[RF_PORT_CLASSES / 64];
+};
+
+struct rf_service_key {
+	__be32 address;
+	__be16 port;
+	__u8 protocol;
+	__u8 zero;
+};
+
+struct rf_fragment_key {
+	__u32 ifindex;
+	__be32 source;
+	__be32 destination;
+	__be16 id;
+	__u8 protocol;
+	__u8 zero;
+};
+
+struct rf_fragment {
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RF_ENDPOINTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct rf_endpoint);
+} ep SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 262144);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_flow_key);
+	__type(value, struct rf_flow);
+} ct4 SEC(".maps");
+
+/* Classes of pods' addresses, of all nodes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __be32);
+	__type(value, struct rf_class);
+} pod4 SEC(".maps");
+
+/* Classes of all other addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_prefix_key);
+	__type(value, struct rf_class);
+} cidr4 SEC(".maps");
+
+/* What a ruleset opens to a class. Rows never change: their keys stand for contents. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1048576);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_decision_key);
+	__type(value, struct rf_decision);
+} dec SEC(".maps");
+
+/* The class of a port: TCP's, then UDP's, then SCTP's. A word each, since user space stores them through mmap. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 3 * 65536);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} pcls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RF_PORT_SETS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct rf_port_set);
+} pset SEC(".maps");
+
+/* Addresses and ports of Services. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_service_key);
+	__type(value, __u32);
+} vip SEC(".maps");
+
+/* The veth behind which a local pod's address is, for packets that are seen away from it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __be32);
+	__type(value, __u32);
+} local4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_fragment_key);
+	__type(value, struct rf_fragment);
+} frag SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RF_REASONS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} cnt SEC(".maps");
+
+static __always_inline void rf_count(enum rf_reason reason)
+{
+	__u32 index = reason;
+	__u64 *count = bpf_map_lookup_elem(&cnt, &index);
+
+	if (count)
+		++*count;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Why a packet passed or fell: every verdict has a reason, and every reason is a counter. New ones are added at the
+ * end; user space takes their names from here, through the object's BTF.
+ */
+#pragma once
+
+#include "kernel.h"
+
+enum rf_reason {
+	RF_PASS_ESTABLISHED, /* of a flow that was allowed before */
+	RF_PASS_NEW, /* the first of a flow that policy allows */
+	RF_PASS_REJUDGED, /* of a flow that the changed policy allows too */
+	RF_PASS_PICKED_UP, /* of a TCP connection that was not known, but could have been opened */
+	RF_PASS_DEFERRED, /* to a Service; judged once its real destination is known */
+	RF_PASS_NODE, /* made by this node itself, as a probe */
+	RF_PASS_SELF, /* of a pod to itself */
+	RF_PASS_RELATED, /* an ICMP error about a flow that is allowed */
+	RF_PASS_GROUP, /* multicast or broadcast: not policed */
+	RF_PASS_NEIGHBOUR, /* ARP, neighbour discovery, multicast listeners */
+	RF_DROP_INGRESS, /* no policy allows it into the pod */
+	RF_DROP_EGRESS, /* no policy allows it out of the pod */
+	RF_DROP_SERVICE, /* no policy allows it to the pod behind the Service */
+	RF_DROP_CUT, /* of a flow that the changed policy allows no more */
+	RF_DROP_REPLY, /* an answer that nobody asked for */
+	RF_DROP_PENDING, /* the pod behind the veth is not known yet */
+	RF_DROP_SPOOFED, /* from a pod, but not from its address */
+	RF_DROP_FRAGMENT, /* a later fragment whose first was not seen */
+	RF_DROP_MALFORMED, /* shorter than its headers say, or not of a form that can be judged */
+	RF_DROP_IPV6, /* IPv6 of an isolated pod: not enforced yet, hence closed */
+	RF_DROP_NOT_IP, /* neither IP nor ARP, of an isolated pod */
+	RF_REASONS, /* how many there are */
+};

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What goes to a Service. At the veth such a packet still carries the Service's address, and passes as *deferred*; here,
+ * behind the node's translation, netfilter's own tracking says both what the pod asked for and what it gets.
+ *
+ * Only packets that a pod sends in the direction in which it opened a translated flow are judged here; all else was judged at
+ * the veth, by the very addresses that policy is about.
+ */
+#pragma once
+
+#include <bpf/bpf_core_read.h>
+
+#include "conntrack.h"
+#include "endpoint.h"
+#include "verdict.h"
+
+#define RF_CT_INFO 7UL
+#define RF_CT_IS_REPLY 3 /* this and above: answers, and untracked */
+#define RF_CT_DST_NAT (1UL << 5) /* IPS_DST_NAT of the kernel's user-space interface */
+
+static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_conn *ct)
+{
+	struct rf_flow_key key = {};
+	struct rf_endpoint *endpoint;
+	struct rf_policy policy;
+	struct net_device *in;
+	struct rf_flow *flow;
+	__be32 source, real;
+	__be16 real_port;
+	__u32 *ifindex;
+	__u32 received;
+	__u8 flags;
+
+	source = BPF_CORE_READ(ct, tuplehash[0].tuple.src.u3.ip);
+	ifindex = bpf_map_lookup_elem(&local4, &source);
+	if (!ifindex)
+		return NF_ACCEPT;
+	endpoint = rf_endpoint_of(*ifindex);
+	if (!endpoint || !rf_read_policy(endpoint, &policy) || !policy.egress)
+		return NF_ACCEPT;
+	in = BPF_CORE_READ(ctx, state, in);
+	received = BPF_CORE_READ(in, ifindex);
+	if (received != endpoint->via && received != endpoint->ifindex)
+		return NF_ACCEPT; /* borrows the pod's address */
+
+	real = BPF_CORE_READ(ct, tuplehash[1].tuple.src.u3.ip);
+	real_port = BPF_CORE_READ(ct, tuplehash[1].tuple.src.u.all);
+	flags = RF_FLOW_DEFERRED | RF_FLOW_JUDGED;
+	if (real == source)
+		flags |= RF_FLOW_SELF; /* the pod reaches itself */
+	key.ifindex = *ifindex;
+	key.peer = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.u3.ip);
+	key.local_port = BPF_CORE_READ(ct, tuplehash[0].tuple.src.u.all);
+	key.peer_port = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.u.all);
+	key.protocol = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.protonum);
+
+	flow = bpf_map_lookup_elem(&ct4, &key);
+	if (flow && flow->flags & RF_FLOW_JUDGED && flow->gen == policy.gen && flow->real_address == real &&
+	    flow->real_port == real_port)
+		return NF_ACCEPT;
+	if (!(flags & RF_FLOW_SELF) &&
+	    !rf_open(policy.egress, policy.side, real, key.protocol, real_port)) {
+		if (flow)
+			flow->flags &= ~RF_FLOW_JUDGED;
+		rf_count(RF_DROP_SERVICE);
+		return NF_DROP;
+	}
+	if (flow) {
+		flow->real_address = real;
+		flow->real_port = real_port;
+		flow->gen = policy.gen;
+		flow->flags = flags;
+	} else {
+		struct rf_flow fresh = {
+			.seen = bpf_ktime_get_coarse_ns(),
+			.gen = policy.gen,
+			.real_address = real,
+			.real_port = real_port,
+			.flags = flags,
+		};
+
+		bpf_map_update_elem(&ct4, &key, &fresh, BPF_ANY);
+	}
+	rf_count(RF_PASS_NEW);
+	return NF_ACCEPT;
+}
+
+static __always_inline int rf_service(struct bpf_nf_ctx *ctx)
+{
+	unsigned long tracked = ctx->skb->_nfct;
+	struct nf_conn *ct = (struct nf_conn *)(tracked & ~RF_CT_INFO);
+
+	if (!ct || (tracked & RF_CT_INFO) >= RF_CT_IS_REPLY)
+		return NF_ACCEPT;
+	if (!(BPF_CORE_READ(ct, status) & RF_CT_DST_NAT))
+		return NF_ACCEPT;
+	return rf_judge_service(ctx, ct);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What policy says of an address and a port: a fixed number of look-ups, however many rules there are. */
+#pragma once
+
+#include <bpf/bpf_endian.h>
+
+#include "maps.h"
+
+static __always_inline __u32 rf_class_of(__be32 address, __u32 side)
+{
+	struct rf_prefix_key prefix = { .length = 32, .address = address };
+	struct rf_class *class = bpf_map_lookup_elem(&pod4, &address);
+
+	side &= RF_SIDES - 1;
+	if (class && class->side[side] != RF_CLASS_NONE)
+		return class->side[side];
+	class = bpf_map_lookup_elem(&cidr4, &prefix);
+	return class ? class->side[side] : 0;
+}
+
+/* The place of a protocol's ports in `pcls`; negative for protocols without ports. */
+static __always_inline int rf_ports_at(__u8 protocol)
+{
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return 0;
+	case IPPROTO_UDP:
+		return 65536;
+	case IPPROTO_SCTP:
+		return 2 * 65536;
+	default:
+		return -1;
+	}
+}
+
+/* Whether a ruleset opens a protocol and a port (as on the wire) to an address. */
+static __noinline bool rf_open(__u32 ruleset, __u32 side, __be32 address, __u32 protocol, __u32 port)
+{
+	struct rf_decision_key key = { .ruleset = ruleset };
+	struct rf_decision *decision;
+	struct rf_port_set *set;
+	__u32 index;
+	__u64 *class;
+	int at;
+
+	if (!ruleset)
+		return true;
+	key.class = rf_class_of(address, side);
+	decision = bpf_map_lookup_elem(&dec, &key);
+	if (!decision && key.class) {
+		key.class = 0;
+		decision = bpf_map_lookup_elem(&dec, &key);
+	}
+	if (!decision)
+		return false;
+	if (decision->port_set == RF_PORT_SET_ALL)
+		return true;
+	at = rf_ports_at(protocol);
+	if (at < 0)
+		return false;
+	index = at + bpf_ntohs(port);
+	class = bpf_map_lookup_elem(&pcls, &index);
+	set = bpf_map_lookup_elem(&pset, &decision->port_set);
+	if (!class || !set)
+		return false;
+	index = *class & (RF_PORT_CLASSES - 1);
+	return set->bits[index / 64] >> (index % 64) & 1;
+}

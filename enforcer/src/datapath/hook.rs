@@ -1,0 +1,101 @@
+//! Where the programs stand.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+
+use libbpf_rs::{
+    ErrorKind, Link, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NetfilterOpts, ProgramMut, TC_EGRESS, TC_INGRESS, TcHook,
+};
+
+use super::{Error, Pins};
+
+/// First at the hook. The programs have no opinion on what they let pass, so whoever comes later still decides; a program before
+/// them that ends the walk would take enforcement away.
+const PRIORITY: u32 = 1;
+/// Tells our filters from others at the same priority.
+const HANDLE: u32 = 0x7266_0001;
+/// Netfilter programs of one hook need different priorities, so a new agent's takes the one that is free.
+const NETFILTER: [(&str, i32); 2] = [("a", -10), ("b", -11)];
+
+/// The programs of a pod's veth.
+pub struct Hooks {
+    pub(super) from_pod: OwnedFd,
+    pub(super) to_pod: OwnedFd,
+}
+
+impl Hooks {
+    /// Puts both filters at an interface, in place of those of an agent before, if it had any.
+    pub fn attach(&self, ifindex: u32) -> Result<(), Error> {
+        let fail = |source| Error::Attach { ifindex, source };
+        clsact(ifindex).create().map_err(fail)?;
+        for mut hook in self.filters(ifindex) {
+            hook.replace(true).attach().map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    /// Takes both away; it is no error if they or the interface are gone.
+    pub fn detach(&self, ifindex: u32) -> Result<(), Error> {
+        for mut hook in self.filters(ifindex) {
+            match hook.detach() {
+                Err(source) if source.kind() != ErrorKind::NotFound && !is_no_device(&source) => {
+                    return Err(Error::Attach { ifindex, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether both filters are where they were put.
+    pub fn are_attached(&self, ifindex: u32) -> bool {
+        self.filters(ifindex).iter_mut().all(|hook| hook.query().is_ok())
+    }
+
+    fn filters(&self, ifindex: u32) -> [TcHook; 2] {
+        [(&self.from_pod, TC_INGRESS), (&self.to_pod, TC_EGRESS)].map(|(program, point)| {
+            let mut hook = TcHook::new(program.as_fd());
+            hook.ifindex(ifindex.cast_signed()).attach_point(point).priority(PRIORITY).handle(HANDLE);
+            hook
+        })
+    }
+}
+
+fn clsact(ifindex: u32) -> TcHook {
+    // The program is of no account for making the qdisc.
+    let stdin = std::io::stdin();
+    let mut hook = TcHook::new(stdin.as_fd());
+    hook.ifindex(ifindex.cast_signed()).attach_point(TC_INGRESS | TC_EGRESS);
+    hook
+}
+
+fn is_no_device(error: &libbpf_rs::Error) -> bool {
+    let text = format!("{error:#}");
+    text.contains("No such device") || text.contains("os error 22") || text.contains("Invalid argument")
+}
+
+/// Puts the program behind the node's translation, and then takes away that of an agent before.
+pub fn attach_netfilter(program: &ProgramMut<'_>, pins: &Pins) -> Result<(), Error> {
+    for (name, hooknum) in [("forward", NF_INET_FORWARD), ("input", NF_INET_LOCAL_IN)] {
+        let [first, second] = NETFILTER.map(|(letter, priority)| (pins.links().join(format!("{name}-{letter}")), priority));
+        // Both are there if an agent was killed between the two steps.
+        if first.0.exists() && second.0.exists() {
+            remove(&second.0)?;
+        }
+        let (fresh, stale) = if first.0.exists() { (second, first) } else { (first, second) };
+        let options =
+            NetfilterOpts { protocol_family: NFPROTO_IPV4, hooknum, priority: fresh.1, ..NetfilterOpts::default() };
+        let mut link: Link = program.attach_netfilter_with_opts(options).map_err(Error::Netfilter)?;
+        link.pin(&fresh.0).map_err(Error::Netfilter)?;
+        if stale.0.exists() {
+            remove(&stale.0)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(|source| Error::Pin { path: path.to_owned(), source })
+}

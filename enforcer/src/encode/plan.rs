@@ -1,0 +1,186 @@
+//! The way from what the maps hold to what they shall hold, in single writes, such that a packet is judged wholly by the old
+//! rules or wholly by the new ones:
+//!
+//! 1. **Make** what the new rules need beside what the old ones use. Decisions are new rows, since their keys stand for
+//!    contents. The class of an address has two sides, of which an endpoint's generation says which counts: the new class goes to
+//!    the side that does not.
+//! 2. **Flip** endpoint by endpoint: one word names the rulesets, the generation and by that the side.
+//! 3. **Sweep**, a while after: remove what nothing refers to any more, and make both sides equal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::Overflow;
+use super::ports;
+use super::state::{GENERATIONS, NONE, Sides, State, Word, Write, side};
+use super::tables::Tables;
+
+/// How many entries the maps have room for.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub addresses: usize,
+    pub prefixes: usize,
+    pub decisions: usize,
+    pub services: usize,
+}
+
+/// The rulesets of an endpoint, for ingress and for egress; by its interface.
+pub type Endpoints = BTreeMap<u32, (u32, u32)>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub make: Vec<Write>,
+    pub flip: Vec<Write>,
+    /// The generation after the flip.
+    pub generation: u32,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.make.is_empty() && self.flip.is_empty()
+    }
+}
+
+/// What to write so that `tables` hold for `endpoints`; the generation is that of the last flip.
+pub fn plan(
+    state: &State,
+    tables: &Tables,
+    endpoints: &Endpoints,
+    generation: u32,
+    room: &Room,
+) -> Result<Plan, Overflow> {
+    let old = side(generation);
+    let mut make = ports::plan(state, &tables.port_sets)?;
+    let decisions = tables.decisions.iter().filter(|(key, set)| state.decisions.get(key) != Some(set));
+    make.extend(decisions.map(|(key, set)| Write::Decision(*key, *set)));
+    let services = tables.services.difference(&state.services);
+    make.extend(services.map(|service| Write::Service(*service)));
+
+    let addresses = moved_addresses(state, tables, old);
+    let prefixes = moved_prefixes(state, tables, old);
+    check(state, tables, room)?;
+    let turn = addresses.iter().any(|(_, sides)| sides[0] != sides[1])
+        || prefixes.iter().any(|(_, sides)| sides[0] != sides[1]);
+    if turn {
+        let changed = addresses.into_iter().filter(|(at, sides)| state.addresses.get(at) != Some(sides));
+        make.extend(changed.map(|(address, sides)| Write::Address(address, sides)));
+        let changed = prefixes.into_iter().filter(|(at, sides)| state.prefixes.get(at) != Some(sides));
+        make.extend(changed.map(|(prefix, sides)| Write::Prefix(prefix, sides)));
+    }
+    let (flip, generation) = flip(state, endpoints, generation, turn);
+    Ok(Plan { make, flip, generation })
+}
+
+/// What to write once no packet is under way that began before the flip.
+pub fn sweep(state: &State, tables: &Tables, generation: u32) -> Vec<Write> {
+    let mut writes = Vec::new();
+    let decisions = state.decisions.keys().filter(|key| !tables.decisions.contains_key(key));
+    writes.extend(decisions.map(|key| Write::DropDecision(*key)));
+    writes.extend(state.services.difference(&tables.services).map(|service| Write::DropService(*service)));
+    // An endpoint that could not be flipped still reads the other side.
+    if state.words.values().all(|word| word.side() == side(generation)) {
+        for (address, sides) in &state.addresses {
+            match tables.addresses.get(address) {
+                None => writes.push(Write::DropAddress(*address)),
+                Some(class) if *sides != [*class; 2] => writes.push(Write::Address(*address, [*class; 2])),
+                Some(_) => {}
+            }
+        }
+        for (prefix, sides) in &state.prefixes {
+            match tables.prefixes.get(prefix) {
+                None => writes.push(Write::DropPrefix(*prefix)),
+                Some(class) if *sides != [*class; 2] => writes.push(Write::Prefix(*prefix, [*class; 2])),
+                Some(_) => {}
+            }
+        }
+    }
+    writes
+}
+
+/// The generation after this one on the same side, or on the other.
+pub fn next_generation(generation: u32, turn: bool) -> u32 {
+    let next = generation + if turn { 1 } else { 2 };
+    if next < GENERATIONS { next } else { 2 + next % 2 }
+}
+
+fn flip(state: &State, endpoints: &Endpoints, generation: u32, turn: bool) -> (Vec<Write>, u32) {
+    let next = next_generation(generation, turn);
+    let mut writes = Vec::new();
+    for (ifindex, (ingress, egress)) in endpoints {
+        let (ingress, egress) = (*ingress, *egress);
+        let stays = state.words.get(ifindex).is_some_and(|word| {
+            !turn && (word.ingress, word.egress) == (ingress, egress) && word.side() == side(generation)
+        });
+        if !stays {
+            writes.push(Write::Word(*ifindex, Some(Word { ingress, egress, generation: next })));
+        }
+    }
+    let gone = state.words.keys().filter(|ifindex| !endpoints.contains_key(ifindex));
+    writes.extend(gone.map(|ifindex| Write::Word(*ifindex, None)));
+    let used = turn || writes.iter().any(|write| matches!(write, Write::Word(_, Some(_))));
+    (writes, if used { next } else { generation })
+}
+
+fn sides(old: usize, before: u32, after: u32) -> Sides {
+    let mut sides = [after; 2];
+    if let Some(slot) = sides.get_mut(old) {
+        *slot = before;
+    }
+    sides
+}
+
+fn at(sides: &Sides, side: usize) -> u32 {
+    sides.get(side).copied().unwrap_or(NONE)
+}
+
+/// Every address with its class before and after.
+fn moved_addresses(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Addr, Sides)> {
+    let all: BTreeSet<&Ipv4Addr> = state.addresses.keys().chain(tables.addresses.keys()).collect();
+    all.into_iter()
+        .map(|address| {
+            let before = state.addresses.get(address).map_or(NONE, |sides| at(sides, old));
+            let after = tables.addresses.get(address).copied().unwrap_or(NONE);
+            (*address, sides(old, before, after))
+        })
+        .collect()
+}
+
+/// Every prefix with its class before and after. The longest match finds a prefix whichever side it was made for, so where it
+/// is not of a side, it says there what the next shorter one says.
+fn moved_prefixes(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Net, Sides)> {
+    let all: BTreeSet<&Ipv4Net> = state.prefixes.keys().chain(tables.prefixes.keys()).collect();
+    all.into_iter()
+        .map(|prefix| {
+            let before = match state.prefixes.get(prefix) {
+                Some(sides) => at(sides, old),
+                None => longest(*prefix, |shorter| state.prefixes.get(shorter).map(|sides| at(sides, old))),
+            };
+            let after = match tables.prefixes.get(prefix) {
+                Some(class) => *class,
+                None => longest(*prefix, |shorter| tables.prefixes.get(shorter).copied()),
+            };
+            (*prefix, sides(old, before, after))
+        })
+        .collect()
+}
+
+/// What the longest prefix around `prefix` says.
+fn longest(prefix: Ipv4Net, class: impl Fn(&Ipv4Net) -> Option<u32>) -> u32 {
+    std::iter::successors(prefix.supernet(), Ipv4Net::supernet).find_map(|shorter| class(&shorter)).unwrap_or(0)
+}
+
+fn check(state: &State, tables: &Tables, room: &Room) -> Result<(), Overflow> {
+    fn union<K: Ord, A, B>(a: &BTreeMap<K, A>, b: &BTreeMap<K, B>) -> usize {
+        a.len() + b.keys().filter(|key| !a.contains_key(key)).count()
+    }
+    Overflow::check("the table of pod addresses", room.addresses, union(&state.addresses, &tables.addresses))?;
+    Overflow::check("the table of prefixes", room.prefixes, union(&state.prefixes, &tables.prefixes))?;
+    Overflow::check("the table of decisions", room.decisions, union(&state.decisions, &tables.decisions))?;
+    let services = state.services.union(&tables.services).count();
+    Overflow::check("the table of Services", room.services, services)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What the maps hold, and the single writes that change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use ipnet::Ipv4Net;
+use ringfence_netpol::port::Protocol;
+
+/// "No entry here, see the prefixes", for an address that has one on the other side only.
+pub const NONE: u32 = u32::MAX;
+/// How many port classes there can be.
+pub const PORT_CLASSES: usize = 1024;
+/// One for each port of TCP, UDP and SCTP.
+pub const PORTS: usize = 3 << 16;
+
+const RULESET_BITS: u32 = 20;
+const RULESET_MASK: u64 = (1 << RULESET_BITS) - 1;
+/// Generations count to here, and begin again; 0 is none.
+pub const GENERATIONS: u32 = 1 << 24;
+
+/// A class before and after an update; an endpoint's generation says which of the two counts.
+pub type Sides = [u32; 2];
+/// Which port classes a port set holds.
+pub type PortBits = [u64; PORT_CLASSES / 64];
+
+/// Everything that a verdict depends on, as one word that is stored at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    pub ingress: u32,
+    pub egress: u32,
+    pub generation: u32,
+}
+
+impl Word {
+    pub fn pack(self) -> u64 {
+        u64::from(self.egress) & RULESET_MASK
+            | (u64::from(self.ingress) & RULESET_MASK) << RULESET_BITS
+            | u64::from(self.generation) << (2 * RULESET_BITS)
+    }
+
+    /// `None` for an endpoint whose pod is not known.
+    pub fn unpack(word: u64) -> Option<Self> {
+        (word != 0).then_some(Self {
+            ingress: ((word >> RULESET_BITS) & RULESET_MASK) as u32,
+            egress: (word & RULESET_MASK) as u32,
+            generation: (word >> (2 * RULESET_BITS)) as u32,
+        })
+    }
+
+    pub fn side(self) -> usize {
+        side(self.generation)
+    }
+}
+
+pub fn side(generation: u32) -> usize {
+    (generation & 1) as usize
+}
+
+/// The place of a port among [`PORTS`].
+pub fn port_index(protocol: Protocol, port: u16) -> usize {
+    let base = match protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => 1 << 16,
+        Protocol::Sctp => 2 << 16,
+    };
+    base + usize::from(port)
+}
+
+pub fn has_bit(bits: &PortBits, class: u16) -> bool {
+    bits.get(usize::from(class) / 64).is_some_and(|word| word >> (class % 64) & 1 == 1)
+}
+
+pub fn put_bit(bits: &mut PortBits, class: u16, value: bool) {
+    if let Some(word) = bits.get_mut(usize::from(class) / 64) {
+        *word = *word & !(1 << (class % 64)) | u64::from(value) << (class % 64);
+    }
+}
+
+/// One write to one map, which a packet sees whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    Address(Ipv4Addr, Sides),
+    Prefix(Ipv4Net, Sides),
+    Decision((u32, u32), u32),
+    PortSet(u32, PortBits),
+    /// Ports that come to be of a class: each is a write.
+    PortClass(Range<usize>, u16),
+    Service((Ipv4Addr, Protocol, u16)),
+    /// By the interface. `None`: the pod is not known.
+    Word(u32, Option<Word>),
+    DropAddress(Ipv4Addr),
+    DropPrefix(Ipv4Net),
+    DropDecision((u32, u32)),
+    DropService((Ipv4Addr, Protocol, u16)),
+}
+
+/// What the maps hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub addresses: BTreeMap<Ipv4Addr, Sides>,
+    pub prefixes: BTreeMap<Ipv4Net, Sides>,
+    pub decisions: BTreeMap<(u32, u32), u32>,
+    /// Those that decisions refer to.
+    pub port_sets: BTreeMap<u32, PortBits>,
+    /// The class of each of the [`PORTS`].
+    pub port_classes: Box<[u16]>,
+    pub services: BTreeSet<(Ipv4Addr, Protocol, u16)>,
+    /// The endpoints whose pod is known.
+    pub words: BTreeMap<u32, Word>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            addresses: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            port_sets: BTreeMap::new(),
+            port_classes: vec![0; PORTS].into_boxed_slice(),
+            services: BTreeSet::new(),
+            words: BTreeMap::new(),
+        }
+    }
+}
+
+impl State {
+    /// Takes note of a write that was made.
+    pub fn take(&mut self, write: &Write) {
+        match write {
+            Write::Address(address, sides) => drop(self.addresses.insert(*address, *sides)),
+            Write::Prefix(prefix, sides) => drop(self.prefixes.insert(*prefix, *sides)),
+            Write::Decision(key, set) => drop(self.decisions.insert(*key, *set)),
+            Write::PortSet(id, bits) => drop(self.port_sets.insert(*id, *bits)),
+            Write::PortClass(ports, class) => {
+                if let Some(ports) = self.port_classes.get_mut(ports.clone()) {
+                    ports.fill(*class);
+                }
+            }
+            Write::Service(service) => drop(self.services.insert(*service)),
+            Write::Word(ifindex, Some(word)) => drop(self.words.insert(*ifindex, *word)),
+            Write::Word(ifindex, None) => drop(self.words.remove(ifindex)),
+            Write::DropAddress(address) => drop(self.addresses.remove(address)),
+            Write::DropPrefix(prefix) => drop(self.prefixes.remove(prefix)),
+            Write::DropDecision(key) => drop(self.decisions.remove(key)),
+            Write::DropService(service) => drop(self.services.remove(service)),
+        }
+    }
+
+    /// Classes that anything refers to.
+    pub fn classes(&self) -> impl Iterator<Item = u32> {
+        let sides = self.addresses.values().chain(self.prefixes.values()).flatten();
+        sides.copied().chain(self.decisions.keys().map(|(_, class)| *class))
+    }
+
+    /// Rulesets that anything refers to.
+    pub fn rulesets(&self) -> impl Iterator<Item = u32> {
+        let words = self.words.values().flat_map(|word| [word.ingress, word.egress]);
+        words.chain(self.decisions.keys().map(|(ruleset, _)| *ruleset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_what_was_packed_and_no_word_is_an_unknown_pod() {
+        let word = Word { ingress: 0xabcde, egress: 0x12345, generation: 0xfedcba };
+        assert_eq!(Word::unpack(word.pack()), Some(word));
+        assert_eq!(Word::unpack(0), None);
+    }
+
+    #[test]
+    fn bits_are_put_and_cleared() {
+        let mut bits = PortBits::default();
+        put_bit(&mut bits, 1023, true);
+        put_bit(&mut bits, 0, true);
+        put_bit(&mut bits, 0, false);
+        assert!(has_bit(&bits, 1023) && !has_bit(&bits, 0) && !has_bit(&bits, 1022));
+    }
+}
