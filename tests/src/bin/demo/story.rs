@@ -221,7 +221,7 @@ async fn refused(stage: &mut Stage, target: &Target) -> anyhow::Result<()> {
     let said = stage.kubectl(target, &["apply", "-f", "-"], BAD_POLICY).await?;
     ensure!(!said.success, "the bad policy was admitted");
     ensure!(
-        said.stderr.contains("NP001") && said.stderr.contains("kubernetes.io/metadata.name"),
+        said.stderr.contains("NP002") && said.stderr.contains("kubernetes.io/metadata.name"),
         "no code or mend in: {}",
         said.stderr
     );
