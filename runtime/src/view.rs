@@ -80,6 +80,16 @@ impl View {
         })
     }
 
+    /// A view of a cluster that is known already, for whoever has no API server to watch.
+    ///
+    /// # Errors
+    /// If its metrics are registered already.
+    pub fn of(cluster: Cluster, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let view = Self::new(registry)?;
+        *view.shared.cluster.write() = cluster;
+        Ok(view)
+    }
+
     /// The state as it is now. Hold it shortly: events wait meanwhile.
     pub fn read(&self) -> RwLockReadGuard<'_, Cluster> {
         self.shared.cluster.read()

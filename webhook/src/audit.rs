@@ -1,0 +1,35 @@
+//! One line of the log for each decision, by the uid that the API server's own audit log has too.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::envelope::Request;
+use crate::review::Decision;
+
+/// The log's target, for whoever wants these lines alone, or without the rest.
+pub const TARGET: &str = "ringfence::audit";
+
+pub fn record(request: &Request, decision: &Decision, took: Duration) {
+    let codes: BTreeSet<&str> = decision.findings.iter().map(|finding| finding.code).collect();
+    let codes = codes.into_iter().collect::<Vec<_>>().join(",");
+    let verdict = match (decision.allowed(), decision.findings.is_empty()) {
+        (false, _) => "denied",
+        (true, false) => "warned",
+        (true, true) => "allowed",
+    };
+    tracing::info!(
+        target: TARGET,
+        uid = request.uid,
+        user = request.user_info.username.as_deref().unwrap_or_default(),
+        operation = ?request.operation,
+        kind = request.kind.kind,
+        namespace = request.namespace.as_deref().unwrap_or_default(),
+        name = request.name,
+        dry_run = request.dry_run,
+        verdict,
+        codes,
+        unreadable = decision.unreadable.as_deref().unwrap_or_default(),
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "admission"
+    );
+}

@@ -1,0 +1,209 @@
+//! `POST /validate`: reads a body within bounds of size and time, has it judged, answers.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use ringfence_runtime::view::View;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use crate::envelope::{self, Request};
+use crate::metrics::Metrics;
+use crate::review::{Decision, review};
+use crate::settings::{Limits, Review};
+use crate::{answer, audit};
+
+/// How long a refusal waits for the view of the cluster to catch up with what was created a moment ago.
+const CATCH_UP: Duration = Duration::from_millis(300);
+/// How often it looks meanwhile, at most.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What requests are judged with.
+#[derive(Clone)]
+pub struct App {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    view: View,
+    review: Review,
+    limits: Limits,
+    metrics: Metrics,
+    turns: Semaphore,
+}
+
+/// A request that is answered without a judgement.
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the body did not come in within {0} s")]
+    Slow(u64),
+    #[error("too many requests at once; try again")]
+    Busy,
+    #[error("the body broke off")]
+    Broken,
+    #[error("the body must be application/json")]
+    MediaType,
+    #[error(transparent)]
+    Envelope(#[from] envelope::Error),
+}
+
+impl Rejection {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "too_large",
+            Self::Slow(_) => "slow",
+            Self::Busy => "busy",
+            Self::Broken => "broken",
+            Self::MediaType => "media_type",
+            Self::Envelope(error) => error.kind(),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Envelope(error) => error.status(),
+        }
+    }
+}
+
+impl App {
+    pub fn new(view: View, review: Review, limits: Limits, metrics: Metrics) -> Self {
+        let turns = Semaphore::new(limits.requests);
+        Self {
+            shared: Arc::new(Shared {
+                view,
+                review,
+                limits,
+                metrics,
+                turns,
+            }),
+        }
+    }
+
+    /// The routes of the admission port.
+    pub fn router(self) -> Router {
+        Router::new().route("/validate", post(validate)).with_state(self)
+    }
+
+    /// Judges by the view as it is now; without one while it is incomplete.
+    fn judge(&self, request: &Request) -> Decision {
+        let Shared {
+            view,
+            review: settings,
+            ..
+        } = &*self.shared;
+        if view.progress().synced() {
+            review(request, settings, Some(&view.read()))
+        } else {
+            review(request, settings, None)
+        }
+    }
+
+    /// Judges, and before it refuses by comparison with the cluster gives the view a moment to catch up: a namespace that
+    /// was created just before the policy that names it may not be in view yet.
+    async fn decide(&self, request: &Request) -> Decision {
+        let mut progress = self.shared.view.subscribe();
+        let mut decision = self.judge(request);
+        let deadline = Instant::now() + CATCH_UP;
+        while decision.rests_on_view() {
+            match tokio::time::timeout_at(deadline, progress.changed()).await {
+                Ok(Ok(())) => tokio::time::sleep(LOOK).await,
+                Ok(Err(_)) | Err(_) => break, // nothing came that would change it
+            }
+            progress.mark_unchanged();
+            decision = self.judge(request);
+        }
+        decision
+    }
+
+    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Rejection> {
+        let Limits {
+            body_bytes,
+            body_seconds,
+            ..
+        } = self.shared.limits;
+        if !is_json(headers) {
+            return Err(Rejection::MediaType);
+        }
+        let announced = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
+        if announced
+            .and_then(|length| length.parse::<u64>().ok())
+            .is_some_and(|length| length > body_bytes as u64)
+        {
+            return Err(Rejection::TooLarge(body_bytes));
+        }
+        let whole = axum::body::to_bytes(body, body_bytes);
+        match timeout(Duration::from_secs(body_seconds), whole).await {
+            Err(_) => Err(Rejection::Slow(body_seconds)),
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error))
+                if error
+                    .source()
+                    .is_some_and(|e| e.is::<http_body_util::LengthLimitError>()) =>
+            {
+                Err(Rejection::TooLarge(body_bytes))
+            }
+            Ok(Err(_)) => Err(Rejection::Broken),
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+async fn validate(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    let Shared {
+        metrics,
+        limits,
+        turns,
+        ..
+    } = &*app.shared;
+    let _in_flight = metrics.enter();
+    let result = async {
+        // A turn is for reading too, so that what bodies hold in memory is bounded.
+        let turn = timeout(Duration::from_secs(limits.body_seconds), turns.acquire()).await;
+        let _turn = turn.map_err(|_| Rejection::Busy)?.map_err(|_| Rejection::Busy)?;
+        let bytes = app.read(&headers, body).await?;
+        let start = Instant::now();
+        let request = envelope::open(&bytes)?;
+        drop(bytes);
+        let decision = app.decide(&request).await;
+        let took = start.elapsed();
+        metrics.decided(&decision, took);
+        audit::record(&request, &decision, took);
+        Ok::<_, Rejection>(answer::answer(&request, &decision))
+    };
+    match result.await {
+        Ok(response) => Json(response.into_review()).into_response(),
+        Err(rejection) => {
+            metrics.rejected(rejection.kind());
+            tracing::debug!(reason = rejection.kind(), %rejection, "not judged");
+            (rejection.status(), format!("{rejection}\n")).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! The admission port: TCP, TLS and HTTP with bounds on each, and an orderly end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioTimer;
+use ringfence_certs::Served;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
+
+use crate::settings::Limits;
+
+/// How long requests in flight may take to finish once it ends.
+const FINISH: Duration = Duration::from_secs(10);
+/// How often the other end of an HTTP/2 connection is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// A server that listens, and can be told to end.
+pub struct Server {
+    listener: TcpListener,
+    handle: Handle<SocketAddr>,
+}
+
+impl Server {
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)
+            .map_err(|e| io::Error::new(e.kind(), format!("admission cannot listen on {address}: {e}")))?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            handle: Handle::new(),
+        })
+    }
+
+    /// # Errors
+    /// If the system cannot say it.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Ends it from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.handle.clone())
+    }
+
+    /// Serves until it is stopped and what was in flight is answered.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub async fn serve(self, router: Router, served: &Served, limits: &Limits) -> io::Result<()> {
+        let config = served.config().map_err(io::Error::other)?;
+        let gate = Gate {
+            permits: Arc::new(Semaphore::new(limits.connections)),
+            idle: Duration::from_secs(limits.idle_seconds),
+        };
+        let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config)))
+            .handshake_timeout(Duration::from_secs(limits.handshake_seconds))
+            .acceptor(gate);
+        let mut server = axum_server::from_tcp(self.listener)?
+            .acceptor(acceptor)
+            .handle(self.handle);
+        let http = server.http_builder();
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(limits.header_seconds));
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(u32::try_from(limits.requests.saturating_mul(2)).unwrap_or(u32::MAX))
+            .keep_alive_interval(KEEP_ALIVE)
+            .max_header_list_size(16 << 10);
+        server.serve(router.into_make_service()).await
+    }
+}
+
+/// Ends a [`Server`].
+#[derive(Clone)]
+pub struct Stopper(Handle<SocketAddr>);
+
+impl Stopper {
+    /// No new connections from now on; requests in flight are answered.
+    pub fn stop(&self) {
+        self.0.graceful_shutdown(Some(FINISH));
+    }
+}
+
+/// Lets in only so many connections, and none that stays silent for long.
+#[derive(Clone)]
+struct Gate {
+    permits: Arc<Semaphore>,
+    idle: Duration,
+}
+
+impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
+    type Stream = Connection;
+    type Service = S;
+    type Future = BoxFuture<'static, io::Result<(Connection, S)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let idle = self.idle;
+        Box::pin(async move {
+            let permit = permit.map_err(|_| {
+                tracing::warn!("a connection is refused: there are as many as limits.connections allows");
+                io::Error::other("too many connections")
+            })?;
+            stream.set_nodelay(true)?;
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_read_timeout(Some(idle));
+            stream.set_write_timeout(Some(idle));
+            Ok((
+                Connection {
+                    stream: Box::pin(stream),
+                    _permit: permit,
+                },
+                service,
+            ))
+        })
+    }
+}
+
+/// A connection that was let in; its place is free again when it is dropped.
+struct Connection {
+    stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
