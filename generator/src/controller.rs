@@ -1,0 +1,283 @@
+//! One look at all namespaces, and what follows from it. No I/O and no clock of its own: the time comes in, jobs go out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+
+use ringfence_netpol::baseline::object::PolicyRecord;
+use ringfence_netpol::baseline::plan::{Action, Plan, Problem, Why, plan, stored};
+use ringfence_netpol::baseline::status::{Outcome, Tally};
+use ringfence_netpol::baseline::{Baseline, Baselines};
+use ringfence_netpol::cluster::{Cluster, Namespace};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::schedule::{Pace, Turn};
+
+/// The steps for one namespace, in order; the first that fails ends them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub namespace: String,
+    pub actions: Vec<Action>,
+}
+
+/// What is remembered of the namespaces between two looks. All of it can be lost: it only saves work.
+pub struct Controller {
+    pace: Pace,
+    /// How many jobs may be under way or waiting at once.
+    capacity: usize,
+    metrics: Metrics,
+    hasher: RandomState,
+    baselines: Baselines,
+    /// Grows when the baselines or their facts change.
+    revision: u64,
+    slots: BTreeMap<String, Slot>,
+    running: usize,
+    looked: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// What the last plan was made from.
+    seen: Option<u64>,
+    state: State,
+    turn: Turn,
+    matched: BTreeSet<String>,
+    problems: Vec<Problem>,
+    failure: Option<Error>,
+    /// Appeared while this process was looking, and did not have what it must yet.
+    born: Option<Instant>,
+    /// The revision at which all was as it must be.
+    held: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// Nothing is left to do.
+    Settled,
+    /// Something is, and it is not its turn, or there is no room; before the first plan too.
+    #[default]
+    Pending,
+    Running,
+}
+
+impl Controller {
+    pub fn new(pace: Pace, capacity: usize, metrics: Metrics) -> Self {
+        Self {
+            pace,
+            capacity,
+            metrics,
+            hasher: RandomState::new(),
+            baselines: Baselines::default(),
+            revision: 0,
+            slots: BTreeMap::new(),
+            running: 0,
+            looked: false,
+        }
+    }
+
+    pub fn baselines(&self) -> &Baselines {
+        &self.baselines
+    }
+
+    /// Looks at everything, and says what is to be done now. The cluster must be known as a whole: what is not in it is not there.
+    pub fn look(&mut self, cluster: &Cluster, now: Instant) -> Vec<Job> {
+        let timer = self.metrics.passes.start_timer();
+        let baselines = Baselines::read(cluster, &self.baselines.facts());
+        if baselines != self.baselines || !self.looked {
+            self.baselines = baselines;
+            self.revision += 1;
+        }
+        self.slots.retain(|name, slot| {
+            slot.state == State::Running || cluster.namespaces.get(&cluster_key(name)).is_some()
+        });
+        let mut jobs = Vec::new();
+        for (key, namespace) in cluster.namespaces.iter() {
+            let records = stored(&cluster.policy_records, &key.name);
+            jobs.extend(self.look_at(&key.name, namespace, &records, now));
+        }
+        self.looked = true;
+        timer.observe_duration();
+        if jobs.is_empty() {
+            self.metrics.idle_passes.inc();
+        }
+        self.gauge();
+        jobs
+    }
+
+    fn look_at(
+        &mut self,
+        name: &str,
+        namespace: &Namespace,
+        records: &BTreeMap<&str, &PolicyRecord>,
+        now: Instant,
+    ) -> Option<Job> {
+        let input = self.hasher.hash_one((self.revision, namespace, records));
+        let looked = self.looked;
+        if !self.slots.contains_key(name) {
+            let born = looked.then_some(now);
+            self.slots.insert(
+                name.to_owned(),
+                Slot {
+                    born,
+                    ..Slot::default()
+                },
+            );
+        }
+        let slot = self.slots.get_mut(name)?;
+        let same = slot.seen == Some(input);
+        if slot.state == State::Running || (same && (slot.state == State::Settled || !slot.turn.may(now))) {
+            return None;
+        }
+        let Plan {
+            actions,
+            matched,
+            problems,
+        } = plan(name, namespace, &self.baselines, records);
+        (slot.seen, slot.matched, slot.problems) = (Some(input), matched, problems);
+        if actions.is_empty() {
+            slot.settle(self.revision, now, &self.metrics);
+            return None;
+        }
+        slot.state = State::Pending;
+        if !slot.turn.may(now) || self.running >= self.capacity {
+            return None;
+        }
+        if slot.held == Some(self.revision) {
+            for change in actions.iter().filter_map(drift) {
+                self.metrics.repairs.with_label_values(&[change]).inc();
+            }
+        }
+        slot.held = None;
+        slot.state = State::Running;
+        self.running += 1;
+        Some(Job {
+            namespace: name.to_owned(),
+            actions,
+        })
+    }
+
+    /// Takes the end of a job. Whether it did what it should is for the next look to say.
+    pub fn finished(&mut self, namespace: &str, result: Result<(), Error>, now: Instant) {
+        self.running = self.running.saturating_sub(1);
+        let Some(slot) = self.slots.get_mut(namespace) else {
+            return;
+        };
+        slot.state = State::Pending;
+        slot.turn.attempted(now, self.pace);
+        match result {
+            Ok(()) => slot.failure = None,
+            Err(error) => {
+                self.metrics.errors.with_label_values(&[error.kind()]).inc();
+                tracing::warn!(namespace, %error, "its policies could not be written; trying again");
+                slot.failure = Some(error);
+            }
+        }
+    }
+
+    /// When to look again although nothing changed.
+    pub fn wake(&self, now: Instant) -> Option<Instant> {
+        let pending = self.slots.values().filter(|slot| slot.state == State::Pending);
+        let next = |slot: &Slot| match slot.turn.next(now) {
+            Some(next) => Some(next),
+            // It waits for room, and a job that ends makes some.
+            None if self.running > 0 => None,
+            None => Some(now),
+        };
+        pending.filter_map(next).min()
+    }
+
+    /// What became of each baseline.
+    pub fn tallies(&self) -> BTreeMap<String, Tally> {
+        let mut tallies: BTreeMap<String, Tally> = self
+            .baselines
+            .iter()
+            .map(|(name, _)| (name.to_owned(), Tally::default()))
+            .collect();
+        for (namespace, slot) in &self.slots {
+            for baseline in &slot.matched {
+                if let Some(tally) = tallies.get_mut(baseline) {
+                    tally.add(namespace, &slot.outcome(baseline));
+                }
+            }
+        }
+        tallies
+    }
+
+    fn gauge(&self) {
+        let mut counts =
+            BTreeMap::from(["open", "ready", "pending", "conflicting", "failing"].map(|state| (state, 0)));
+        for slot in self.slots.values() {
+            let state = match slot {
+                Slot { failure: Some(_), .. } => "failing",
+                Slot { problems, .. } if !problems.is_empty() => "conflicting",
+                Slot {
+                    state: State::Pending | State::Running,
+                    ..
+                } => "pending",
+                Slot { matched, .. } if matched.is_empty() => "open",
+                _ => "ready",
+            };
+            *counts.entry(state).or_default() += 1;
+        }
+        for (state, count) in counts {
+            self.metrics.namespaces.with_label_values(&[state]).set(count);
+        }
+        let invalid = self
+            .baselines
+            .iter()
+            .filter(|(_, baseline)| matches!(baseline, Baseline::Invalid { .. }))
+            .count();
+        self.metrics
+            .invalid
+            .set(i64::try_from(invalid).unwrap_or(i64::MAX));
+    }
+}
+
+impl Slot {
+    fn settle(&mut self, revision: u64, now: Instant, metrics: &Metrics) {
+        self.state = State::Settled;
+        self.failure = None;
+        if self.matched.is_empty() {
+            self.born = None; // taken later, it was not onboarded late
+        }
+        if self.matched.is_empty() || !self.problems.is_empty() {
+            return;
+        }
+        self.held = Some(revision);
+        if let Some(born) = self.born.take() {
+            metrics.onboarding.observe((now - born).as_secs_f64());
+        }
+    }
+
+    fn outcome(&self, baseline: &str) -> Outcome {
+        let problems: Vec<_> = self
+            .problems
+            .iter()
+            .filter(|problem| problem.baseline == baseline)
+            .cloned()
+            .collect();
+        Outcome {
+            ready: self.state == State::Settled && problems.is_empty(),
+            problems,
+            failure: self.failure.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// What happened to a policy that was as it must be, if this step mends it.
+fn drift(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::Apply {
+            why: Why::Missing, ..
+        } => Some("deleted"),
+        Action::Apply {
+            why: Why::Differs, ..
+        } => Some("edited"),
+        Action::Delete { .. } => None,
+    }
+}
+
+fn cluster_key(name: &str) -> ringfence_netpol::cluster::Key {
+    ringfence_netpol::cluster::Key::cluster(name)
+}

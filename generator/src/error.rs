@@ -1,0 +1,57 @@
+//! What can go wrong with a write.
+
+/// Why an object could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("NetworkPolicy {policy}: the API server refused it ({code} {reason}): {message}")]
+    Refused {
+        policy: String,
+        code: u16,
+        reason: String,
+        message: String,
+    },
+    #[error("NetworkPolicy {policy}: the API server could not be reached: {message}")]
+    Unreachable { policy: String, message: String },
+    #[error("NetworkPolicy {policy}: no answer from the API server within {seconds} s")]
+    Late { policy: String, seconds: u64 },
+    #[error(
+        "NetworkPolicy {policy}: it was applied, but is stored otherwise; look for a mutating webhook that changes NetworkPolicies"
+    )]
+    NotHeld { policy: String },
+    #[error("writing the policies ended unexpectedly: {0}")]
+    Ended(String),
+}
+
+impl Error {
+    /// The only word about an error that metrics see.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { code: 401 | 403, .. } => "forbidden",
+            Self::Refused { code: 404, .. } => "not_found",
+            Self::Refused { code: 409, .. } => "conflict",
+            Self::Refused { code: 400 | 422, .. } => "invalid",
+            Self::Refused { code: 429, .. } => "throttled",
+            Self::Refused { .. } => "refused",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Late { .. } => "late",
+            Self::NotHeld { .. } => "not_held",
+            Self::Ended(_) => "ended",
+        }
+    }
+
+    pub(crate) fn of_request(policy: &str, error: kube::Error) -> Self {
+        let policy = policy.to_owned();
+        match error {
+            kube::Error::Api(status) => Self::Refused {
+                policy,
+                code: status.code,
+                reason: status.reason,
+                message: status.message,
+            },
+            other => Self::Unreachable {
+                policy,
+                message: other.to_string(),
+            },
+        }
+    }
+}

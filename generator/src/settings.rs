@@ -1,0 +1,117 @@
+//! What can be set. The defaults are what `deploy/` installs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ringfence_runtime::settings::Invalid;
+use ringfence_runtime::telemetry::Log;
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Pace;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Settings {
+    pub log: Log,
+    /// Where `/healthz`, `/readyz` and `/metrics` are.
+    pub health: SocketAddr,
+    pub writes: Writes,
+}
+
+/// How it writes to the API server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Writes {
+    /// How many namespaces are written to at once.
+    pub concurrency: usize,
+    /// How long one request may take.
+    pub request_seconds: u64,
+    /// How long a namespace waits after its first attempt; doubled with each further one that follows soon, whether it failed
+    /// or somebody undid it.
+    pub backoff_milliseconds: u64,
+    /// How long it waits at most.
+    pub backoff_limit_seconds: u64,
+    /// How often a baseline's status is written at most.
+    pub status_milliseconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            log: Log::default(),
+            health: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            writes: Writes::default(),
+        }
+    }
+}
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            request_seconds: 15,
+            backoff_milliseconds: 50,
+            backoff_limit_seconds: 10,
+            status_milliseconds: 500,
+        }
+    }
+}
+
+impl Writes {
+    pub fn pace(&self) -> Pace {
+        Pace {
+            first: Duration::from_millis(self.backoff_milliseconds),
+            limit: Duration::from_secs(self.backoff_limit_seconds),
+        }
+    }
+}
+
+impl ringfence_runtime::settings::Settings for Settings {
+    const COMPONENT: &'static str = "generator";
+
+    fn validate(&self) -> Result<(), Invalid> {
+        let positive = |field, value: u64| match value {
+            0 => Err(Invalid {
+                field,
+                reason: "must be at least 1".to_owned(),
+            }),
+            _ => Ok(()),
+        };
+        positive(
+            "writes.concurrency",
+            self.writes.concurrency.try_into().unwrap_or(u64::MAX),
+        )?;
+        positive("writes.requestSeconds", self.writes.request_seconds)?;
+        positive("writes.backoffMilliseconds", self.writes.backoff_milliseconds)?;
+        positive("writes.backoffLimitSeconds", self.writes.backoff_limit_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figment::Jail;
+    use ringfence_runtime::settings::{VARIABLE, load};
+
+    #[test]
+    fn the_defaults_are_valid_and_a_file_overrides_them() {
+        Jail::expect_with(|jail| {
+            jail.create_file("settings.yaml", "writes: {concurrency: 4}")?;
+            jail.set_env(VARIABLE, "settings.yaml");
+            let settings: Settings = load().map_err(|e| e.to_string())?;
+            assert_eq!(
+                settings.writes,
+                Writes {
+                    concurrency: 4,
+                    ..Writes::default()
+                }
+            );
+            jail.create_file("settings.yaml", "writes: {concurrency: 0}")?;
+            assert_eq!(
+                load::<Settings>().map_err(|e| e.to_string()),
+                Err("settings of generator: writes.concurrency: must be at least 1".to_owned())
+            );
+            Ok(())
+        });
+    }
+}
