@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn each_operator_means_what_kubernetes_says() {
-        let table: &[(&str, &[&str], &[(&str, &str)], bool)] = &[
+        type Pairs = &'static [(&'static str, &'static str)];
+        let table: &[(&str, &[&str], Pairs, bool)] = &[
             ("In", &["a", "b"], &[("k", "a")], true),
             ("In", &["a", "b"], &[("k", "c")], false),
             ("In", &["a"], &[], false),

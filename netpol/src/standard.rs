@@ -100,7 +100,7 @@ fn judge(
             }
         }
     };
-    let why = asked.description.as_ref().map(|text| format!(" ({text})"));
+    let why = asked.description.as_ref().map(|text| format!(" ({text:?})"));
     Some(Finding {
         code,
         severity: match enforcement {
@@ -111,7 +111,7 @@ fn judge(
         field: format!("metadata.labels[{key}]"),
         message,
         consequence: format!(
-            "the label standard {standard} is not met, and policies that select by {key} miss this namespace{}",
+            "the label standard {standard}{} is not met, and policies that select by {key} miss this namespace",
             why.unwrap_or_default()
         ),
         mend: Some(mend(asked, example)),
@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn required_keys_allowed_values_and_patterns_are_held() {
-        let table: &[(&[(&str, &str)], &[&str])] = &[
+        type Pairs = &'static [(&'static str, &'static str)];
+        let table: &[(Pairs, &[&str])] = &[
             (&[("tier", "gold"), ("team", "web")], &[]),
             (&[("tier", "gold"), ("team", "web"), ("more", "x")], &[]),
             (&[("tier", "gold")], &[MISSING]),
@@ -324,15 +325,15 @@ mod tests {
     #[test]
     fn a_finding_names_the_standard_the_values_and_the_reason() {
         let findings = judge_namespace("shop", &labels(&[("team", "web")]), &standards(&[STANDARD]));
-        insta::assert_snapshot!(findings[0], @r"
+        insta::assert_snapshot!(findings[0], @r#"
         LB001 metadata.labels[tier]
           found:       the label tier is missing
-          consequence: the label standard standard-0 is not met, and policies that select by tier miss this namespace (ask the platform team)
+          consequence: the label standard standard-0 ("ask the platform team") is not met, and policies that select by tier miss this namespace
           mend:        set tier to one of gold, silver, for example
             metadata:
               labels:
                 tier: gold
-        ");
+        "#);
     }
 
     #[test]

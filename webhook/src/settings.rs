@@ -210,6 +210,7 @@ mod tests {
     use figment::Jail;
     use ringfence_runtime::settings::{Settings as _, VARIABLE, load};
 
+    #[allow(clippy::result_large_err)] // the closure's error is figment's
     fn loaded(file: &str) -> Result<Settings, String> {
         let mut result = None;
         Jail::expect_with(|jail| {

@@ -34,8 +34,9 @@ pub(super) enum Cause {
     },
 }
 
-/// `None`: the peer matches something, or is one that can never be said to match nothing.
-pub(super) fn examine(peer: &PeerAt, own: &str, cluster: &Cluster) -> Option<DeadPeer> {
+/// `None`: the peer matches something, or is one that can never be said to match nothing. A near miss is looked
+/// for only if `guess` says so.
+pub(super) fn examine(peer: &PeerAt, own: &str, cluster: &Cluster, guess: bool) -> Option<DeadPeer> {
     let cause = match &peer.namespaces {
         Some(namespaces) if !namespaces.is_everything() && selected(namespaces, cluster).next().is_none() => {
             let live: Vec<&Labels> = cluster
@@ -45,14 +46,14 @@ pub(super) fn examine(peer: &PeerAt, own: &str, cluster: &Cluster) -> Option<Dea
                 .collect();
             Some(Cause::NoNamespace {
                 selector: namespaces.clone(),
-                near: near_miss(namespaces, &live),
+                near: if guess { near_miss(namespaces, &live) } else { None },
             })
         }
         Some(namespaces) => {
             let within: BTreeSet<&str> = selected(namespaces, cluster).collect();
-            no_pod(peer.pods.as_ref()?, &within, cluster, false)
+            no_pod(peer.pods.as_ref()?, &within, cluster, false, guess)
         }
-        None => no_pod(peer.pods.as_ref()?, &BTreeSet::from([own]), cluster, true),
+        None => no_pod(peer.pods.as_ref()?, &BTreeSet::from([own]), cluster, true, guess),
     };
     cause.map(|cause| DeadPeer {
         peer: peer.clone(),
@@ -69,7 +70,13 @@ fn selected<'a>(selector: &'a Selector, cluster: &'a Cluster) -> impl Iterator<I
         .map(|(key, _)| key.name.as_str())
 }
 
-fn no_pod(selector: &Selector, within: &BTreeSet<&str>, cluster: &Cluster, own: bool) -> Option<Cause> {
+fn no_pod(
+    selector: &Selector,
+    within: &BTreeSet<&str>,
+    cluster: &Cluster,
+    own: bool,
+    guess: bool,
+) -> Option<Cause> {
     if selector.is_everything() {
         return None;
     }
@@ -96,7 +103,7 @@ fn no_pod(selector: &Selector, within: &BTreeSet<&str>, cluster: &Cluster, own: 
             namespaces: elsewhere,
         });
     }
-    let near = if on_host || !elsewhere.is_empty() {
+    let near = if on_host || !elsewhere.is_empty() || !guess {
         None // the labels are right; what is wrong is where they are looked for
     } else {
         let live: Vec<&Labels> = cluster

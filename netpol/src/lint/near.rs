@@ -17,6 +17,11 @@ const ALIASES: &[&[&str]] = &[
     &["instance", "release", "app.kubernetes.io/instance"],
 ];
 
+/// Of how many values at most a misspelt one is looked for; lists of more are written by programs.
+const VALUES: usize = 8;
+/// How many guesses are tried for one requirement, the best first.
+const GUESSES: usize = 8;
+
 /// A selector that was probably meant, and the requirements in which it differs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Near {
@@ -101,7 +106,7 @@ fn held_by_any(requirement: &Requirement, labels: &BTreeMap<&str, BTreeSet<&str>
 fn meant(requirement: &Requirement, labels: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Requirement> {
     let mut guesses: Vec<(usize, Requirement)> = Vec::new();
     match &requirement.condition {
-        Condition::In(values) => {
+        Condition::In(values) if values.len() <= VALUES => {
             for (&key, live) in labels {
                 let Some(key_distance) = key_distance(&requirement.key, key) else {
                     continue;
@@ -138,10 +143,11 @@ fn meant(requirement: &Requirement, labels: &BTreeMap<&str, BTreeSet<&str>>) -> 
                 }
             }
         }
-        Condition::NotIn(_) | Condition::DoesNotExist => {}
+        Condition::In(_) | Condition::NotIn(_) | Condition::DoesNotExist => {}
     }
     guesses.sort();
     guesses.dedup();
+    guesses.truncate(GUESSES);
     guesses.into_iter().map(|(_, requirement)| requirement).collect()
 }
 
@@ -177,7 +183,8 @@ fn is_named_like_a_name(key: &str) -> bool {
 /// How far two spellings are apart, if one is probably meant by the other: 0 if they differ in case and separators
 /// only. Words are compared one by one; short ones, and those with another number, are different words.
 fn spelling_distance(a: &str, b: &str) -> Option<usize> {
-    if a == b {
+    // Lengths first: that is cheap, and most labels of a cluster have nothing to do with each other.
+    if a == b || a.len().abs_diff(b.len()) > 4 {
         return None;
     }
     if folded(a) == folded(b) {
@@ -267,16 +274,17 @@ mod tests {
 
     #[test]
     fn what_was_meant_is_found_by_key_by_alias_and_by_value() {
-        let name = NAMESPACE_NAME;
-        let table: &[(&[(&str, &str)], &[&[(&str, &str)]], Option<&str>)] = &[
+        const NAME: &str = NAMESPACE_NAME;
+        type Pairs = &'static [(&'static str, &'static str)];
+        let table: &[(Pairs, &[Pairs], Option<&str>)] = &[
             (
                 &[("name", "kube-system")],
-                &[&[(name, "kube-system")]],
+                &[&[(NAME, "kube-system")]],
                 Some("kubernetes.io/metadata.name=kube-system"),
             ),
             (
                 &[("name", "kubesystem")],
-                &[&[(name, "kube-system")]],
+                &[&[(NAME, "kube-system")]],
                 Some("kubernetes.io/metadata.name=kube-system"),
             ),
             (

@@ -9,6 +9,12 @@ use super::peers::{self, PeerAt};
 use crate::cluster::Cluster;
 use crate::policy::Policy;
 
+/// How many peers are compared with the cluster: a policy of the largest size that is stored has some ten thousand,
+/// and a cluster as many pods.
+pub(super) const EXAMINED: usize = 256;
+/// For how many that match nothing a near miss is looked for.
+const GUESSED: usize = 16;
+
 /// A policy as it was written and as it was understood, and the cluster that it is judged against.
 pub struct Subject<'a> {
     pub object: &'a NetworkPolicy,
@@ -40,15 +46,23 @@ impl<'a> Subject<'a> {
             .get_or_init(|| peers::collect(self.object, self.policy))
     }
 
-    /// The peers that match nothing in the live cluster; none without one.
+    /// The peers that match nothing in the live cluster, of the first [`EXAMINED`]; none without a cluster.
     pub(super) fn dead_peers(&self) -> &[DeadPeer] {
-        self.dead.get_or_init(|| match self.cluster {
-            None => Vec::new(),
-            Some(cluster) => self
-                .peers()
-                .iter()
-                .filter_map(|peer| dead::examine(peer, self.namespace(), cluster))
-                .collect(),
+        self.dead.get_or_init(|| {
+            let Some(cluster) = self.cluster else {
+                return Vec::new();
+            };
+            let mut dead = Vec::new();
+            for peer in self.peers().iter().take(EXAMINED) {
+                let guess = dead.len() < GUESSED;
+                dead.extend(dead::examine(peer, self.namespace(), cluster, guess));
+            }
+            dead
         })
+    }
+
+    /// How many peers are left out of [`Self::dead_peers`].
+    pub(super) fn peers_not_examined(&self) -> usize {
+        self.peers().len().saturating_sub(EXAMINED)
     }
 }

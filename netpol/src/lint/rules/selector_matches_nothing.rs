@@ -17,7 +17,19 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject<'_>) -> Vec<Found> {
-    subject.dead_peers().iter().filter_map(judge).collect()
+    let mut found: Vec<Found> = subject.dead_peers().iter().filter_map(judge).collect();
+    let left_out = subject.peers_not_examined();
+    if left_out > 0 {
+        found.push(Found {
+            field: "spec".to_owned(),
+            message: format!(
+                "the policy has so many peers that {left_out} of them were not compared with the cluster"
+            ),
+            consequence: "what they match is not known".to_owned(),
+            mend: Some(Mend::text("split the policy, or select by fewer, broader labels")),
+        });
+    }
+    found
 }
 
 fn judge(dead: &DeadPeer) -> Option<Found> {
@@ -105,6 +117,13 @@ mod tests {
               - namespaceSelector: {matchLabels: {name: tracing}}
         "
         ));
+    }
+
+    #[test]
+    fn of_very_many_peers_the_first_are_compared_and_the_rest_are_counted() {
+        let peers = "{podSelector: {matchLabels: {app: frontend}}},".repeat(1_000);
+        let spec = format!("{{podSelector: {{}}, ingress: [{{from: [{peers}]}}]}}");
+        insta::assert_snapshot!(shown(&RULE, &Live::default(), &spec));
     }
 
     #[test]
