@@ -150,6 +150,7 @@ impl Controller {
         }
         slot.held = None;
         slot.state = State::Running;
+        slot.turn.begins(now, self.pace);
         self.running += 1;
         Some(Job {
             namespace: name.to_owned(),
@@ -164,7 +165,7 @@ impl Controller {
             return;
         };
         slot.state = State::Pending;
-        slot.turn.attempted(now, self.pace);
+        slot.turn.ended(now, self.pace);
         match result {
             Ok(()) => slot.failure = None,
             Err(error) => {

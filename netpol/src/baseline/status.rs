@@ -111,8 +111,18 @@ pub fn status(
                 .collect::<Vec<_>>()
                 .join("; ");
             let facts = before.map(|status| status.facts.clone()).unwrap_or_default();
-            let consequence = "nothing is rendered from it; what was rendered before stays";
-            let ready = ("Ready", false, "Invalid", format!("{text} ({consequence})"));
+            let consequence = "nothing is rendered from it, and what was rendered before stays";
+            let first = defects.first().map(ToString::to_string).unwrap_or_default();
+            let more = match defects.len() {
+                0 | 1 => String::new(),
+                count => format!("; and {} more", count - 1),
+            };
+            let ready = (
+                "Ready",
+                false,
+                "Invalid",
+                format!("{first}{more} ({consequence})"),
+            );
             (*generation, facts, vec![("Valid", false, "Defect", text), ready])
         }
     };
