@@ -1,9 +1,134 @@
-#![allow(dead_code)]
+//! The node agent: holds NetworkPolicy in the kernel, at both directions of every pod's veth.
+//!
+//! `ringfence-enforcer` runs it, `ringfence-enforcer uninstall` takes all of it away from this node again. Verdicts do not depend
+//! on the process: the filters, the maps and the netfilter program stay when it ends, however it ends.
+
+mod agent;
 mod datapath;
 mod encode;
+mod gate;
+mod link;
+mod metrics;
+mod seats;
+mod settings;
 mod sync;
 #[allow(unused_imports)]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/datapath.skel.rs"));
 }
-fn main() {}
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use prometheus::Registry;
+use ringfence_runtime::health::{self, Readiness};
+use ringfence_runtime::view::View;
+use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
+use tokio::sync::mpsc;
+
+use crate::agent::{Agent, Ready};
+use crate::datapath::{Datapath, Pins};
+use crate::gate::Gate;
+use crate::link::Links;
+use crate::link::watch::watch;
+use crate::metrics::Metrics;
+use crate::settings::EnforcerSettings;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => run().await,
+        ["uninstall"] => uninstall(),
+        _ => Err(anyhow::anyhow!("usage: ringfence-enforcer [uninstall]")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringfence-enforcer: {}", sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes, each said once.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said {
+        said if said.is_empty() => cause,
+        said if said.contains(&cause) => said,
+        said => format!("{said}: {cause}"),
+    })
+}
+
+async fn run() -> anyhow::Result<()> {
+    let settings: EnforcerSettings = load_settings::load()?;
+    telemetry::start(&settings.log)?;
+    datapath::check_kernel()?;
+    let registry = Registry::new();
+    let readiness = Readiness::default();
+    let ready = Ready {
+        view: readiness.condition("view"),
+        rules: readiness.condition("rules"),
+        pods: readiness.condition("pods"),
+    };
+    let metrics = Metrics::new(&registry)?;
+
+    let pins = Pins::prepare(&settings.pin_path)?;
+    let resumed = pins.are_there();
+    let Datapath { maps, hooks } = datapath::load(&pins)?;
+    pins.sweep()?;
+    let (maps, hooks) = (Arc::new(maps), Arc::new(hooks));
+    tracing::info!(node = settings.node_name, resumed, "the programs are loaded");
+
+    let view = View::new(&registry)?;
+    let mut links = Links::open()?;
+    let (tell, news) = mpsc::unbounded_channel();
+    // News first and then the list: what appears in between is in both.
+    let (queue, queued) = std::sync::mpsc::channel();
+    watch(move |news| queue.send(news).unwrap_or_default())?;
+    let veths = links.veths()?;
+    let mut agent = Agent::new(
+        settings.clone(),
+        view.clone(),
+        links,
+        (Arc::clone(&maps), Arc::clone(&hooks)),
+        (metrics, ready),
+        resumed,
+    );
+    agent.resume(&veths)?;
+    let present: Vec<u32> = veths.iter().map(|veth| veth.ifindex).collect();
+    let mut gate = Gate::new(Links::open()?, maps, hooks, settings.netns_path.clone(), tell, present);
+    std::thread::Builder::new().name("gate".to_owned()).spawn(move || queued.iter().for_each(|news| gate.take(news)))?;
+
+    let client = kube::Client::try_default().await.context("no way to the API server is configured")?;
+    view.watch::<NetworkPolicy>(client.clone());
+    view.watch::<Pod>(client.clone());
+    view.watch::<Namespace>(client.clone());
+    view.watch::<Service>(client);
+
+    tokio::select! {
+        served = health::serve(settings.health_address, readiness, registry) => {
+            served?;
+            bail!("health and metrics are served no more")
+        }
+        () = agent.run(news) => bail!("the agent has ended"),
+        asked = shutdown::requested() => {
+            tracing::info!("ending; what is in force stays in force");
+            Ok(asked?)
+        }
+    }
+}
+
+fn uninstall() -> anyhow::Result<()> {
+    // The node's name plays no part here.
+    let settings = load_settings::load::<EnforcerSettings>().unwrap_or_default();
+    for veth in Links::open()?.veths()? {
+        datapath::detach(veth.ifindex)?;
+    }
+    datapath::uninstall(&settings.pin_path)?;
+    println!("nothing of ringfence-enforcer is in force on this node any more");
+    Ok(())
+}

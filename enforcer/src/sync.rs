@@ -6,7 +6,7 @@ use ringfence_netpol::compile::NodeRules;
 
 use crate::encode::Overflow;
 use crate::encode::plan::{Endpoints, Room, plan, sweep};
-use crate::encode::state::{State, Word, Write};
+use crate::encode::state::{State, Write};
 use crate::encode::tables::{Encoder, Tables};
 
 /// What holds the maps: the kernel, or a test.
@@ -64,10 +64,6 @@ impl<S: Store> Sync<S> {
         }
     }
 
-    pub fn store(&self) -> &S {
-        &self.store
-    }
-
     /// What the maps hold, if it is known.
     pub fn state(&self) -> Option<&State> {
         self.state.as_ref()
@@ -104,20 +100,6 @@ impl<S: Store> Sync<S> {
         }
         (self.generation, self.tables, self.state) = (plan.generation, tables, Some(state));
         Ok(Done { writes: plan.make.len(), flips: plan.flip.len() })
-    }
-
-    /// Puts one endpoint under rules that are in force already, or closes it.
-    pub fn assign(&mut self, ifindex: u32, rulesets: Option<(u32, u32)>) -> Result<(), Error<S::Error>> {
-        let mut state = self.take_state()?;
-        let generation = self.generation;
-        let word = rulesets.map(|(ingress, egress)| Word { ingress, egress, generation });
-        if state.words.get(&ifindex).copied() != word {
-            let write = Write::Word(ifindex, word);
-            self.store.write(std::slice::from_ref(&write)).map_err(Error::Store)?;
-            state.take(&write);
-        }
-        self.state = Some(state);
-        Ok(())
     }
 
     /// When a sweep is due.

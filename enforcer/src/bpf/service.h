@@ -72,7 +72,7 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 		flow->flags = flags;
 	} else {
 		struct rf_flow fresh = {
-			.seen = bpf_ktime_get_coarse_ns(),
+			.seen = bpf_ktime_get_ns(), /* the coarse clock is not for programs of this type */
 			.gen = policy.gen,
 			.real_address = real,
 			.real_port = real_port,

@@ -1,12 +1,12 @@
 //! Where the programs stand.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 
 use libbpf_rs::{
-    ErrorKind, Link, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NetfilterOpts, ProgramMut, TC_EGRESS, TC_INGRESS, TcHook,
+    ErrorKind, Link, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NetfilterOpts, ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook,
 };
 
 use super::{Error, Pins};
@@ -36,18 +36,6 @@ impl Hooks {
         Ok(())
     }
 
-    /// Takes both away; it is no error if they or the interface are gone.
-    pub fn detach(&self, ifindex: u32) -> Result<(), Error> {
-        for mut hook in self.filters(ifindex) {
-            match hook.detach() {
-                Err(source) if source.kind() != ErrorKind::NotFound && !is_no_device(&source) => {
-                    return Err(Error::Attach { ifindex, source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 
     /// Whether both filters are where they were put.
     pub fn are_attached(&self, ifindex: u32) -> bool {
@@ -55,12 +43,28 @@ impl Hooks {
     }
 
     fn filters(&self, ifindex: u32) -> [TcHook; 2] {
-        [(&self.from_pod, TC_INGRESS), (&self.to_pod, TC_EGRESS)].map(|(program, point)| {
-            let mut hook = TcHook::new(program.as_fd());
-            hook.ifindex(ifindex.cast_signed()).attach_point(point).priority(PRIORITY).handle(HANDLE);
-            hook
-        })
+        [filter(self.from_pod.as_fd(), ifindex, TC_INGRESS), filter(self.to_pod.as_fd(), ifindex, TC_EGRESS)]
     }
+}
+
+/// Takes both filters away; it is no error if they or the interface are gone.
+pub fn detach(ifindex: u32) -> Result<(), Error> {
+    let stdin = std::io::stdin(); // which program it is is of no account
+    for point in [TC_INGRESS, TC_EGRESS] {
+        match filter(stdin.as_fd(), ifindex, point).detach() {
+            Err(source) if source.kind() != ErrorKind::NotFound && !is_no_device(&source) => {
+                return Err(Error::Attach { ifindex, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn filter(program: BorrowedFd<'_>, ifindex: u32, point: TcAttachPoint) -> TcHook {
+    let mut hook = TcHook::new(program);
+    hook.ifindex(ifindex.cast_signed()).attach_point(point).priority(PRIORITY).handle(HANDLE);
+    hook
 }
 
 fn clsact(ifindex: u32) -> TcHook {

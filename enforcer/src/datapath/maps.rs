@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
@@ -36,6 +37,8 @@ pub struct KernelMaps {
     endpoints: Words,
     port_classes: Words,
     port_sets: Words,
+    /// Held while an element of `ep` is read and then written: two threads do.
+    rows: Mutex<()>,
 }
 
 /// The host's end of a pod's veth, as the kernel side knows it.
@@ -64,6 +67,7 @@ impl KernelMaps {
             vip: handle("vip", &maps.vip)?,
             local4: handle("local4", &maps.local4)?,
             cnt: handle("cnt", &maps.cnt)?,
+            rows: Mutex::new(()),
         })
     }
 
@@ -86,8 +90,13 @@ impl KernelMaps {
         Ok(found)
     }
 
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes an endpoint, closed until it gets its word. One that is there stays as it is.
     pub fn admit(&self, ifindex: u32) -> Result<(), Error> {
+        let _alone = self.alone();
         let slot = slot(ifindex);
         match get::<u32, EndpointRow>("ep", &self.ep, &slot)? {
             Some(row) if row.ifindex == ifindex => Ok(()),
@@ -99,6 +108,7 @@ impl KernelMaps {
     /// Says whose the endpoint is. Its word is kept; an endpoint whose pod changes must be closed before.
     pub fn bind(&self, endpoint: Endpoint) -> Result<(), Error> {
         let Endpoint { ifindex, address: Some(address), via } = endpoint else { return Ok(()) };
+        let _alone = self.alone();
         let index = slot(ifindex);
         let mut row = get::<u32, EndpointRow>("ep", &self.ep, &index)?.unwrap_or_default();
         let wire = u32::from_ne_bytes(address.octets());
@@ -111,6 +121,7 @@ impl KernelMaps {
 
     /// Forgets an endpoint whose interface is gone or is not a pod's.
     pub fn evict(&self, ifindex: u32) -> Result<(), Error> {
+        let _alone = self.alone();
         let index = slot(ifindex);
         let Some(row) = get::<u32, EndpointRow>("ep", &self.ep, &index)?.filter(|row| row.ifindex == ifindex) else {
             return Ok(());
@@ -169,7 +180,7 @@ impl KernelMaps {
     }
 }
 
-impl Store for KernelMaps {
+impl Store for Arc<KernelMaps> {
     type Error = Error;
 
     fn dump(&self) -> Result<State, Error> {

@@ -14,9 +14,9 @@ mod words;
 use std::io;
 use std::path::PathBuf;
 
-pub use hook::Hooks;
-pub use load::{Datapath, load};
-pub use maps::{KernelMaps, ROOM};
+pub use hook::{Hooks, detach};
+pub use load::{Datapath, check_kernel, load};
+pub use maps::{Endpoint, KernelMaps, ROOM};
 pub use pin::{Pins, uninstall};
 pub use row::REASONS;
 

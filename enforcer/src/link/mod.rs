@@ -1,0 +1,176 @@
+//! The node's interfaces: which are the host's ends of pods' veths, and which addresses are behind them.
+//!
+//! An interface is never recognised by its name. A veth's host end says which interface is its peer and in which network
+//! namespace (as an identifier of *this* namespace's); the kernel then tells, for that identifier and without entering the
+//! namespace, which addresses the peer has. An address is a pod's if the API says so.
+//!
+//! **What is a pod's veth?** Only
+//! - a veth whose peer, in another namespace, has the address of a pod of this node: governed;
+//! - a veth that appears while the agent runs, whose peer's namespace is one of those that container runtimes keep under
+//!   `/var/run/netns`: closed until its pod is known, and let go if no pod of this node is without a veth.
+//!
+//! All else is left alone: other veths, other kinds, and always the interface of a default route.
+
+pub mod netlink;
+pub mod watch;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use self::netlink::{Ask, Netlink};
+
+/// The kernel did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("netlink, {asking}: {source}")]
+pub struct Error {
+    pub asking: &'static str,
+    pub source: io::Error,
+}
+
+/// A veth whose peer is in another network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Veth {
+    pub ifindex: u32,
+    /// The peer's index, in its namespace.
+    pub peer: u32,
+    /// This namespace's identifier of the peer's.
+    pub netns: i32,
+    /// The bridge (or the like) that it is a port of.
+    pub controller: Option<u32>,
+}
+
+impl Veth {
+    /// `None` for all other interfaces.
+    pub fn read(message: &LinkMessage) -> Option<Self> {
+        let (mut veth, mut peer, mut netns, mut controller) = (false, None, None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::LinkInfo(info) => veth = info.contains(&LinkInfo::Kind(InfoKind::Veth)),
+                LinkAttribute::Link(index) => peer = Some(*index),
+                LinkAttribute::LinkNetNsId(id) => netns = Some(*id).filter(|id| *id >= 0),
+                LinkAttribute::Controller(index) => controller = Some(*index).filter(|index| *index != 0),
+                _ => {}
+            }
+        }
+        let ifindex = message.header.index;
+        veth.then_some(Self { ifindex, peer: peer?, netns: netns?, controller })
+    }
+
+    /// Where the node receives what the peer sends.
+    pub fn via(&self) -> u32 {
+        self.controller.unwrap_or(self.ifindex)
+    }
+}
+
+/// Questions to the kernel about this namespace's interfaces.
+pub struct Links {
+    netlink: Netlink,
+}
+
+impl Links {
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { netlink: Netlink::open()? })
+    }
+
+    /// All veths whose peers are in other namespaces, but not the one that has the default route.
+    pub fn veths(&mut self) -> Result<Vec<Veth>, Error> {
+        let uplinks = self.uplinks()?;
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.netlink.ask("listing interfaces", request, Ask::All)?;
+        let veths = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Veth::read(message),
+            _ => None,
+        });
+        Ok(veths.filter(|veth| !uplinks.contains(&veth.ifindex)).collect())
+    }
+
+    /// The interfaces of default routes, whatever the table.
+    pub fn uplinks(&mut self) -> Result<BTreeSet<u32>, Error> {
+        let mut uplinks = BTreeSet::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            let answers = self.netlink.ask("listing routes", RouteNetlinkMessage::GetRoute(request), Ask::All)?;
+            for answer in &answers {
+                let RouteNetlinkMessage::NewRoute(route) = answer else { continue };
+                if route.header.destination_prefix_length != 0 {
+                    continue;
+                }
+                for attribute in &route.attributes {
+                    match attribute {
+                        RouteAttribute::Oif(index) => drop(uplinks.insert(*index)),
+                        RouteAttribute::MultiPath(hops) => {
+                            uplinks.extend(hops.iter().map(|hop| hop.interface_index));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(uplinks)
+    }
+
+    /// The addresses behind a veth.
+    pub fn addresses_behind(&mut self, veth: &Veth) -> Result<Vec<Ipv4Addr>, Error> {
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet;
+        request.header.index = veth.peer;
+        request.attributes.push(AddressAttribute::TargetNetNsId(veth.netns));
+        let asking = "asking for the addresses behind a veth";
+        let answers = self.netlink.ask(asking, RouteNetlinkMessage::GetAddress(request), Ask::All)?;
+        let mut found = Vec::new();
+        for answer in answers {
+            let RouteNetlinkMessage::NewAddress(address) = answer else { continue };
+            if address.header.index != veth.peer {
+                continue;
+            }
+            for attribute in &address.attributes {
+                if let AddressAttribute::Local(IpAddr::V4(local)) = attribute {
+                    found.push(*local);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the peer is in a namespace that is kept in this folder, as container runtimes do.
+    pub fn is_kept_in(&mut self, veth: &Veth, folder: &Path) -> Result<bool, Error> {
+        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(false) };
+        for entry in entries.flatten() {
+            // It may be gone by now.
+            let Ok(file) = File::open(entry.path()) else { continue };
+            if self.netns_id(&file)? == Some(veth.netns) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn netns_id(&mut self, netns: &File) -> Result<Option<i32>, Error> {
+        let mut request = NsidMessage::default();
+        request.attributes.push(NsidAttribute::Fd(netns.as_raw_fd().cast_unsigned()));
+        let asking = "asking for a network namespace's identifier";
+        let answers = match self.netlink.ask(asking, RouteNetlinkMessage::GetNsId(request), Ask::One) {
+            // No namespace is kept in this file.
+            Err(error) if error.source.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+            answers => answers?,
+        };
+        Ok(answers.iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewNsId(message) => message.attributes.iter().find_map(|attribute| match attribute {
+                NsidAttribute::Id(id) => Some(*id).filter(|id| *id >= 0),
+                _ => None,
+            }),
+            _ => None,
+        }))
+    }
+}

@@ -1,0 +1,84 @@
+//! What the agent tells about itself.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::datapath::REASONS;
+
+pub struct Metrics {
+    pub sync_seconds: Histogram,
+    pub failures: IntCounterVec,
+    pub map_entries: IntGaugeVec,
+    pub map_room: IntGaugeVec,
+    pub endpoints: IntGaugeVec,
+    pub policy_defects: IntGauge,
+    pub rules_revision: IntGauge,
+    packets: IntCounterVec,
+}
+
+impl Metrics {
+    /// # Errors
+    /// If they are registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let buckets = prometheus::exponential_buckets(0.000_5, 2.0, 14)?;
+        let name = |name: &str| format!("ringfence_enforcer_{name}");
+        let vec = |what: &str, help: &str, label: &str| IntGaugeVec::new(Opts::new(name(what), help), &[label]);
+        let metrics = Self {
+            sync_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    name("sync_duration_seconds"),
+                    "From taking up a change of the cluster to its being in force",
+                )
+                .buckets(buckets),
+            )?,
+            failures: IntCounterVec::new(
+                Opts::new(name("failures_total"), "What went wrong, by kind; the rules before stay in force meanwhile"),
+                &["kind"],
+            )?,
+            map_entries: vec("map_entries", "Entries in a table of the kernel side", "map")?,
+            map_room: vec("map_room_entries", "How many entries a table has room for", "map")?,
+            endpoints: vec("endpoints", "Pods of this node, by state", "state")?,
+            policy_defects: IntGauge::new(
+                name("policy_defects"),
+                "Parts of policies of this node's pods that could not be understood, and so are closed",
+            )?,
+            rules_revision: IntGauge::new(name("rules_revision"), "Grows with every change that came into force")?,
+            packets: IntCounterVec::new(
+                Opts::new(name("packets_total"), "Packets judged at pods' veths, by verdict and reason"),
+                &["verdict", "reason"],
+            )?,
+        };
+        registry.register(Box::new(metrics.sync_seconds.clone()))?;
+        registry.register(Box::new(metrics.failures.clone()))?;
+        registry.register(Box::new(metrics.policy_defects.clone()))?;
+        registry.register(Box::new(metrics.rules_revision.clone()))?;
+        registry.register(Box::new(metrics.packets.clone()))?;
+        for gauge in [&metrics.map_entries, &metrics.map_room, &metrics.endpoints] {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        Ok(metrics)
+    }
+
+    /// Takes over what the kernel counted, since it was first installed.
+    pub fn packets(&self, counts: &[u64]) {
+        for ((_, verdict, reason), count) in REASONS.iter().zip(counts) {
+            let counter = self.packets.with_label_values(&[*verdict, *reason]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_follow_the_kernels_counters() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let mut counts = vec![0; REASONS.len()];
+        counts[0] = 7;
+        metrics.packets(&counts);
+        counts[0] = 9;
+        metrics.packets(&counts);
+        assert_eq!(metrics.packets.with_label_values(&["pass", "established"]).get(), 9);
+    }
+}

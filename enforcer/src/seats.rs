@@ -1,0 +1,188 @@
+//! Which pod sits behind which veth. Pure: what is known goes in, what is to be done comes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use ringfence_netpol::compile::{NodeRules, RulesetIx};
+
+use crate::link::Veth;
+
+/// The rulesets of a pod, for ingress and for egress.
+pub type Rulesets = (Option<RulesetIx>, Option<RulesetIx>);
+
+/// The pods of this node, by address.
+#[derive(Debug, Default)]
+pub struct Pods {
+    /// `None`: two pods claim the address and have different rules.
+    by_address: BTreeMap<Ipv4Addr, Option<Rulesets>>,
+    /// Whether a pod has no address yet.
+    unaddressed: bool,
+}
+
+impl Pods {
+    pub fn of(rules: &NodeRules) -> Self {
+        let mut pods = Self::default();
+        for endpoint in rules.endpoints.values() {
+            let rulesets = (endpoint.ingress, endpoint.egress);
+            pods.unaddressed |= endpoint.addresses.is_empty();
+            for address in &endpoint.addresses {
+                let IpAddr::V4(address) = address else { continue };
+                let same = |other: &mut Option<Rulesets>| *other = other.filter(|other| *other == rulesets);
+                pods.by_address.entry(*address).and_modify(same).or_insert(Some(rulesets));
+            }
+        }
+        pods
+    }
+
+    pub fn has(&self, address: &Ipv4Addr) -> bool {
+        self.by_address.contains_key(address)
+    }
+
+    /// What applies to the pod of this address; `None` if there is no such pod, or more than one.
+    pub fn rulesets(&self, address: &Ipv4Addr) -> Option<Rulesets> {
+        self.by_address.get(address).copied().flatten()
+    }
+}
+
+/// A veth that is or may be a pod's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    pub veth: Veth,
+    /// Whose it is.
+    pub address: Option<Ipv4Addr>,
+    /// Since when it is closed for not being known.
+    pub closed: Option<Instant>,
+    /// Whether this agent's programs stand there.
+    pub attached: bool,
+}
+
+/// All veths of the node whose peers are in other namespaces.
+#[derive(Debug, Default)]
+pub struct Seats {
+    all: BTreeMap<u32, Seat>,
+}
+
+impl Seats {
+    pub fn iter(&self) -> impl Iterator<Item = &Seat> {
+        self.all.values()
+    }
+
+    pub fn get_mut(&mut self, ifindex: u32) -> Option<&mut Seat> {
+        self.all.get_mut(&ifindex)
+    }
+
+    /// Takes a veth that the kernel side knows already.
+    pub fn resume(&mut self, veth: Veth, address: Option<Ipv4Addr>, now: Instant) {
+        let closed = address.is_none().then_some(now);
+        self.all.insert(veth.ifindex, Seat { veth, address, closed, attached: false });
+    }
+
+    /// Takes the veths that there are; those that are gone, or are others under the same index, are returned.
+    pub fn survey(&mut self, veths: &[Veth]) -> Vec<u32> {
+        let present: BTreeMap<u32, &Veth> = veths.iter().map(|veth| (veth.ifindex, veth)).collect();
+        let mut gone = Vec::new();
+        self.all.retain(|ifindex, seat| {
+            let same = present
+                .get(ifindex)
+                .is_some_and(|veth| (veth.peer, veth.netns) == (seat.veth.peer, seat.veth.netns));
+            if !same {
+                gone.push(*ifindex);
+            }
+            same
+        });
+        for veth in veths {
+            let seat = self.all.entry(veth.ifindex).or_insert(Seat {
+                veth: *veth,
+                address: None,
+                closed: None,
+                attached: false,
+            });
+            seat.veth = *veth;
+        }
+        gone
+    }
+
+    /// The veths whose pod is not known.
+    pub fn unknown(&self) -> Vec<Veth> {
+        self.all.values().filter(|seat| seat.address.is_none()).map(|seat| seat.veth).collect()
+    }
+
+    /// Whether a pod of this node has no veth, or no address to find it by.
+    pub fn is_awaited(&self, pods: &Pods) -> bool {
+        pods.unaddressed || self.missing(pods) > 0
+    }
+
+    /// How many pods have an address but no veth.
+    pub fn missing(&self, pods: &Pods) -> usize {
+        let seated: BTreeSet<Ipv4Addr> = self.all.values().filter_map(|seat| seat.address).collect();
+        pods.by_address.keys().filter(|address| !seated.contains(address)).count()
+    }
+
+    /// Closed veths that are nobody's: every pod has its own, and has had time to get it.
+    pub fn nobodys(&self, pods: &Pods, after: Duration, now: Instant) -> Vec<u32> {
+        if self.is_awaited(pods) {
+            return Vec::new();
+        }
+        let over = |since: Instant| now.duration_since(since) >= after;
+        let closed = self.all.values().filter(|seat| seat.address.is_none() && seat.closed.is_some_and(over));
+        closed.map(|seat| seat.veth.ifindex).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfence_netpol::cluster::Key;
+    use ringfence_netpol::compile::Endpoint;
+
+    fn pods(list: &[(&str, &str, Rulesets)]) -> Pods {
+        let mut rules = NodeRules::default();
+        for (name, address, (ingress, egress)) in list {
+            let endpoint = Endpoint {
+                uid: (*name).to_owned(),
+                addresses: address.parse().into_iter().collect(),
+                ingress: *ingress,
+                egress: *egress,
+            };
+            rules.endpoints.insert(Key::new("ns", *name), endpoint);
+        }
+        Pods::of(&rules)
+    }
+
+    fn veth(ifindex: u32, netns: i32) -> Veth {
+        Veth { ifindex, peer: 2, netns, controller: None }
+    }
+
+    #[test]
+    fn a_veth_of_the_same_index_with_another_peer_is_another_veth() {
+        let mut seats = Seats::default();
+        assert!(seats.survey(&[veth(5, 1), veth(6, 2)]).is_empty());
+        assert_eq!(seats.survey(&[veth(5, 3), veth(6, 2)]), [5]);
+        assert_eq!(seats.survey(&[veth(6, 2)]), [5]);
+    }
+
+    #[test]
+    fn two_pods_with_one_address_are_known_only_if_they_have_the_same_rules() {
+        let both = pods(&[("a", "10.0.0.1", (Some(1), None)), ("b", "10.0.0.1", (Some(1), None))]);
+        assert_eq!(both.rulesets(&"10.0.0.1".parse().unwrap()), Some((Some(1), None)));
+        let both = pods(&[("a", "10.0.0.1", (Some(1), None)), ("b", "10.0.0.1", (None, None))]);
+        assert_eq!(both.rulesets(&"10.0.0.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_closed_veth_is_let_go_only_when_every_pod_has_its_own_and_some_time_has_passed() {
+        let (start, after) = (Instant::now(), Duration::from_secs(10));
+        let later = start + after;
+        let mut seats = Seats::default();
+        seats.resume(veth(5, 1), Some("10.0.0.1".parse().unwrap()), start);
+        seats.resume(veth(6, 2), None, start);
+        let seated = pods(&[("a", "10.0.0.1", (None, None))]);
+        assert_eq!(seats.nobodys(&seated, after, start), [] as [u32; 0]);
+        assert_eq!(seats.nobodys(&seated, after, later), [6]);
+        let awaiting = pods(&[("a", "10.0.0.1", (None, None)), ("b", "", (None, None))]);
+        assert_eq!(seats.nobodys(&awaiting, after, later), [] as [u32; 0]);
+        let missing = pods(&[("a", "10.0.0.1", (None, None)), ("b", "10.0.0.2", (None, None))]);
+        assert_eq!(seats.nobodys(&missing, after, later), [] as [u32; 0]);
+    }
+}
