@@ -17,7 +17,7 @@ cgroup_hierarchies() {
     done </proc/self/cgroup
 }
 
-# Makes the groups and writes their folders to the state folder, since who takes them down may sit in another group.
+# Makes the groups, and writes their folders to the state folder, for who has to enter them.
 cgroup_create() {
     local controllers parent folder file
     : >"$dir/cgroups"
@@ -72,12 +72,29 @@ cgroup_mount() { # GROUPS-FILE
     done <"$1"
 }
 
-# Removes the groups, once no process is in them.
+# Prints every group that is the cluster's, wherever it is: who takes it down may sit elsewhere than who started it.
+cgroup_find() { find /sys/fs/cgroup -type d -name "$group" 2>/dev/null || true; }
+
+# Ends what still runs in them.
+cgroup_kill() {
+    local folder pids
+    while read -r folder; do
+        while pids=$(find "$folder" -name cgroup.procs -exec cat {} + | sort -u) && [[ -n $pids ]]; do
+            # shellcheck disable=SC2086
+            kill -KILL $pids 2>/dev/null || true
+            sleep 0.05
+        done
+    done < <(cgroup_find)
+}
+
+# Removes them, once no process is in them; a process that has just ended can still be counted for a moment.
 cgroup_remove() {
-    local folder
-    [[ -e $dir/cgroups ]] || return 0
-    while read -r _ folder; do
-        [[ ! -d $folder ]] || find "$folder" -depth -type d -exec rmdir {} +
-    done <"$dir/cgroups"
-    rm "$dir/cgroups"
+    local folder tries
+    while read -r folder; do
+        for tries in {1..40}; do
+            find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null && break
+            sleep 0.05
+        done
+        [[ ! -d $folder ]] || say "the cgroup $folder cannot be removed."
+    done < <(cgroup_find)
 }

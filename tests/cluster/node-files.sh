@@ -89,6 +89,7 @@ detectLocalMode: ClusterCIDR
 clusterCIDR: 10.244.0.0/16
 oomScoreAdj: 0
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
+nftables: {minSyncPeriod: 100ms}
 CONFIG
 }
 

@@ -40,4 +40,4 @@ alive() { # NAME: prints the host's pid of the init called NAME (hub, node1, nod
 }
 
 # A proxy for the way to the internet has no business between kubectl and a namespace of this machine.
-kubectl() { env -u HTTPS_PROXY -u https_proxy -u ALL_PROXY -u all_proxy "$bin/kubectl" --kubeconfig="$kubeconfig" "$@"; }
+kubectl() { env -u HTTPS_PROXY -u https_proxy -u ALL_PROXY -u all_proxy "$bin/kubectl" --kubeconfig="$kubeconfig" --cache-dir="$dir/cache" "$@"; }

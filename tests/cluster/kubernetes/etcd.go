@@ -24,6 +24,7 @@ func newEtcdCommand() *cobra.Command {
 			config.Dir = dir
 			config.UnsafeNoFsync = true
 			config.LogLevel = "warn"
+			config.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // zero here: it would warn of each request
 			client := url.URL{Scheme: "http", Host: "127.0.0.1:2379"}
 			peer := url.URL{Scheme: "http", Host: "127.0.0.1:2380"}
 			config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
