@@ -87,6 +87,8 @@ pub struct Keeper {
     authority: Store,
     leaf: Store,
     served: Served,
+    /// What held last: it is put back if a Secret is deleted or spoilt, so that nobody's trust is lost by that.
+    known: Option<Authority>,
     current: Option<Leaf>,
     status: watch::Sender<Option<Status>>,
 }
@@ -100,6 +102,7 @@ impl Keeper {
             client,
             settings,
             served,
+            known: None,
             current: None,
             status: watch::channel(None).0,
         }
@@ -143,6 +146,7 @@ impl Keeper {
     /// The first thing that could not be made right; what was served is served still.
     pub async fn reconcile(&mut self, now: OffsetDateTime) -> Result<(), Error> {
         let authority = self.keep_authority(now).await?;
+        self.known = Some(authority.clone());
         let leaf = self.keep_leaf(&authority, now).await?;
         if self.current.as_ref() != Some(&leaf) {
             self.served.set(&leaf)?;
@@ -168,18 +172,22 @@ impl Keeper {
             let stored = readable(&secret, WHAT, || {
                 Authority::read(secret.get("ca.crt"), secret.get("ca.key"))
             });
+            let lost = stored.is_none();
+            let stored = stored.or_else(|| self.known.clone());
             let reason = plan::authority(stored.as_ref(), now);
-            let (stored, reason) = match (stored, reason) {
-                (Some(stored), None) => return Ok(stored),
-                (stored, reason) => (stored, reason.unwrap_or(plan::Reason::Absent)),
+            let wanted = match (stored, reason) {
+                (Some(stored), None) if !lost => return Ok(stored),
+                (Some(stored), None) => stored,
+                (stored, _) => {
+                    let older = stored.map(|stored| stored.bundle).unwrap_or_default();
+                    Authority::issue(&older, now, self.settings.lifetimes.authority)?
+                }
             };
-            let older = stored.map(|stored| stored.bundle).unwrap_or_default();
-            let issued = Authority::issue(&older, now, self.settings.lifetimes.authority)?;
-            let data = [("ca.crt", issued.pem()), ("ca.key", issued.key.clone())];
-            let data = data.each_ref().map(|(key, value)| (*key, value.as_str()));
+            let bundle = wanted.pem();
+            let data = [("ca.crt", bundle.as_str()), ("ca.key", wanted.key.as_str())];
             if written(self.authority.write(&secret, data).await, WHAT)? {
-                tracing::info!(%reason, "issued a CA");
-                return Ok(issued);
+                said("the CA", reason);
+                return Ok(wanted);
             }
         }
         Err(Error::Contended { what: WHAT })
@@ -193,20 +201,23 @@ impl Keeper {
             let stored = readable(&secret, WHAT, || {
                 Leaf::read(secret.get("tls.crt"), secret.get("tls.key"))
             });
+            let lost = stored.is_none();
+            let stored = stored.or_else(|| self.current.clone());
             let reason = plan::leaf(stored.as_ref(), authority, names, lifetimes, now);
-            let reason = match (stored, reason) {
-                (Some(stored), None) => return Ok(stored),
-                (_, reason) => reason.unwrap_or(plan::Reason::Absent),
+            let wanted = match (stored, reason) {
+                (Some(stored), None) if !lost => return Ok(stored),
+                (Some(stored), None) => stored,
+                (_, _) => Leaf::issue(authority, names, now, lifetimes.leaf)?,
             };
-            let issued = Leaf::issue(authority, names, now, lifetimes.leaf)?;
+            let bundle = authority.pem();
             let data = [
-                ("tls.crt", issued.certificate.pem.as_str()),
-                ("tls.key", issued.key.as_str()),
-                ("ca.crt", &authority.pem()),
+                ("tls.crt", wanted.certificate.pem.as_str()),
+                ("tls.key", wanted.key.as_str()),
+                ("ca.crt", bundle.as_str()),
             ];
             if written(self.leaf.write(&secret, data).await, WHAT)? {
-                tracing::info!(%reason, "issued a serving certificate");
-                return Ok(issued);
+                said("the serving certificate", reason);
+                return Ok(wanted);
             }
         }
         Err(Error::Contended { what: WHAT })
@@ -276,6 +287,13 @@ where
         .boxed()
 }
 
+fn said(what: &'static str, reason: Option<plan::Reason>) {
+    match reason {
+        Some(reason) => tracing::info!(what, %reason, "issued"),
+        None => tracing::warn!(what, "its Secret was gone or spoilt; put back what was in use"),
+    }
+}
+
 /// What a Secret holds; what cannot be read is as good as absent, and is said.
 fn readable<T>(
     secret: &Stored,
@@ -286,7 +304,7 @@ fn readable<T>(
         return None;
     }
     read()
-        .inspect_err(|error| tracing::warn!(%error, "{what} cannot be used and is written anew"))
+        .inspect_err(|error| tracing::warn!(%error, "{what} cannot be used"))
         .ok()
 }
 
@@ -308,28 +326,5 @@ fn api(what: &'static str, source: kube::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bundle_that_is_missing_or_another_is_put_into_every_webhook() {
-        let bundle = json!("QUJD");
-        let webhook = |name: &str, bundle: Value| json!({"name": name, "clientConfig": {"caBundle": bundle, "service": {"name": "x"}}});
-        let with = |bundles: [Value; 2]| {
-            let [a, b] = bundles;
-            json!({"webhooks": [webhook("a", a), webhook("b", b)]})
-        };
-        assert_eq!(untrusting(&with([bundle.clone(), bundle.clone()]), &bundle), None);
-        let expected = vec![
-            json!({"name": "a", "clientConfig": {"caBundle": "QUJD"}}),
-            json!({"name": "b", "clientConfig": {"caBundle": "QUJD"}}),
-        ];
-        for bad in [Value::Null, json!(""), json!("REVG")] {
-            assert_eq!(
-                untrusting(&with([bundle.clone(), bad]), &bundle),
-                Some(expected.clone())
-            );
-        }
-        assert_eq!(untrusting(&json!({}), &bundle), None);
-    }
-}
+#[path = "keeper_tests.rs"]
+mod tests;

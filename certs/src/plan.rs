@@ -203,7 +203,7 @@ mod tests {
         let (mut authorities, mut leaves) = (0, 0);
         let mut now = START;
         while now < START + Duration::days(15 * 365) {
-            now += Duration::hours(13);
+            now += Duration::hours(67);
             if authority(Some(&ca), now).is_some() {
                 ca = Authority::issue(&ca.bundle, now, lifetimes.authority).unwrap();
                 history.push((now, ca.clone()));

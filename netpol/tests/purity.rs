@@ -1,5 +1,7 @@
 //! netpol is pure: it must be possible to judge a policy without a runtime, a socket or a kernel.
 
+#![allow(clippy::disallowed_methods)] // it asks cargo
+
 use std::process::Command;
 
 #[test]
