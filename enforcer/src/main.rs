@@ -3,20 +3,6 @@
 //! `ringfence-enforcer` runs it, `ringfence-enforcer uninstall` takes all of it away from this node again. Verdicts do not depend
 //! on the process: the filters, the maps and the netfilter program stay when it ends, however it ends.
 
-mod agent;
-mod datapath;
-mod encode;
-mod gate;
-mod link;
-mod metrics;
-mod seats;
-mod settings;
-mod sync;
-#[allow(unused_imports)]
-mod skeleton {
-    include!(concat!(env!("OUT_DIR"), "/datapath.skel.rs"));
-}
-
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -29,13 +15,13 @@ use ringfence_runtime::view::View;
 use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
 
-use crate::agent::{Agent, Ready};
-use crate::datapath::{Datapath, Pins};
-use crate::gate::Gate;
-use crate::link::Links;
-use crate::link::watch::watch;
-use crate::metrics::Metrics;
-use crate::settings::EnforcerSettings;
+use ringfence_enforcer::agent::{Agent, Ready};
+use ringfence_enforcer::datapath::{Datapath, Pins};
+use ringfence_enforcer::gate::Gate;
+use ringfence_enforcer::link::Links;
+use ringfence_enforcer::link::watch::watch;
+use ringfence_enforcer::metrics::Metrics;
+use ringfence_enforcer::settings::EnforcerSettings;
 
 #[tokio::main]
 async fn main() -> ExitCode {

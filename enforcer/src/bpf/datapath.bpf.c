@@ -26,7 +26,7 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 
 	if (!endpoint)
 		return TC_ACT_UNSPEC;
-	known = rf_read_policy(endpoint, &policy);
+	known = rf_read_policy(endpoint, skb->ifindex, &policy);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_ARP):
 		reason = RF_PASS_NEIGHBOUR;

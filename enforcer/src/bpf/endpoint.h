@@ -15,18 +15,19 @@ struct rf_policy {
 	__u32 side;
 };
 
+/* An element that is another interface's counts as that of a pod which is not known: two of them are 65536 apart. */
 static __always_inline struct rf_endpoint *rf_endpoint_of(__u32 ifindex)
 {
 	__u32 index = ifindex & (RF_ENDPOINTS - 1);
 	struct rf_endpoint *endpoint = bpf_map_lookup_elem(&ep, &index);
 
-	return endpoint && endpoint->ifindex == ifindex ? endpoint : NULL;
+	return endpoint && endpoint->ifindex ? endpoint : NULL;
 }
 
 /* Whether the pod is known. */
-static __always_inline bool rf_read_policy(const struct rf_endpoint *endpoint, struct rf_policy *policy)
+static __always_inline bool rf_read_policy(const struct rf_endpoint *endpoint, __u32 ifindex, struct rf_policy *policy)
 {
-	__u64 word = *(volatile const __u64 *)&endpoint->word;
+	__u64 word = endpoint->ifindex == ifindex ? *(volatile const __u64 *)&endpoint->word : 0;
 
 	policy->egress = word & RF_RULESET_MASK;
 	policy->ingress = (word >> RF_RULESET_BITS) & RF_RULESET_MASK;

@@ -36,7 +36,7 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 	if (!ifindex)
 		return NF_ACCEPT;
 	endpoint = rf_endpoint_of(*ifindex);
-	if (!endpoint || !rf_read_policy(endpoint, &policy) || !policy.egress)
+	if (!endpoint || !rf_read_policy(endpoint, *ifindex, &policy) || !policy.egress)
 		return NF_ACCEPT;
 	in = BPF_CORE_READ(ctx, state, in);
 	received = BPF_CORE_READ(in, ifindex);

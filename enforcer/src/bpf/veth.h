@@ -184,8 +184,11 @@ static __always_inline enum rf_reason rf_ipv4(struct __sk_buff *skb, const struc
 		return RF_DROP_SPOOFED;
 	if (rf_is_group(packet->destination))
 		return RF_PASS_GROUP;
-	/* TCP can be picked up in mid-connection, so that the flows of pods that nothing isolates need no memory. */
-	if (!rf_isolated(policy) && packet->protocol == IPPROTO_TCP)
+	/*
+	 * Of a pod that nothing isolates, it is remembered who opened a TCP connection, for the day that something does; but its
+	 * other segments need no look-up.
+	 */
+	if (!rf_isolated(policy) && packet->protocol == IPPROTO_TCP && packet->role != RF_OPENS)
 		return RF_PASS_ESTABLISHED;
 	if (parsed == RF_UNKNOWN_FRAGMENT)
 		return rf_isolated(policy) ? RF_DROP_FRAGMENT : RF_PASS_ESTABLISHED;

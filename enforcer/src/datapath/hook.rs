@@ -42,6 +42,11 @@ impl Hooks {
         self.filters(ifindex).iter_mut().all(|hook| hook.query().is_ok())
     }
 
+    /// The programs for what the pod sends and for what goes to it.
+    pub fn programs(&self) -> [BorrowedFd<'_>; 2] {
+        [self.from_pod.as_fd(), self.to_pod.as_fd()]
+    }
+
     fn filters(&self, ifindex: u32) -> [TcHook; 2] {
         [filter(self.from_pod.as_fd(), ifindex, TC_INGRESS), filter(self.to_pod.as_fd(), ifindex, TC_EGRESS)]
     }

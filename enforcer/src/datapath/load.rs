@@ -74,10 +74,10 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// libbpf tells much that is no failure; what is one comes back as an error besides.
+/// libbpf warns of much that is no failure (that a qdisc is there already); what is one comes back as an error besides.
 fn say(level: PrintLevel, text: String) {
     match level {
-        PrintLevel::Warn => tracing::info!(target: "libbpf", "{}", text.trim_end()),
+        PrintLevel::Warn => tracing::debug!(target: "libbpf", "{}", text.trim_end()),
         _ => tracing::trace!(target: "libbpf", "{}", text.trim_end()),
     }
 }

@@ -41,14 +41,17 @@ pub enum Error {
         .0.display()
     )]
     NotBpffs(PathBuf),
-    #[error("the programs could not be loaded: {0}; needed are the capabilities BPF, NET_ADMIN, PERFMON and SYS_ADMIN")]
-    Load(#[source] libbpf_rs::Error),
+    #[error(
+        "the programs could not be loaded ({0}); they need the capabilities BPF, NET_ADMIN, PERFMON and SYS_ADMIN, and what the \
+         kernel says in detail is logged at log.level info,libbpf=debug"
+    )]
+    Load(libbpf_rs::Error),
     #[error("interface {ifindex}: the filters could not be attached: {source}")]
     Attach { ifindex: u32, source: libbpf_rs::Error },
     #[error("interface {ifindex}: its place in the table of endpoints is taken by interface {taken}")]
     Taken { ifindex: u32, taken: u32 },
     #[error("the netfilter program could not be attached: {0}")]
-    Netfilter(#[source] libbpf_rs::Error),
+    Netfilter(libbpf_rs::Error),
     #[error("map {map}: {source}")]
     Map { map: &'static str, source: libbpf_rs::Error },
     #[error("{}: {source}", path.display())]

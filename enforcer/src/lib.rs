@@ -1,0 +1,19 @@
+//! The parts of the node agent, for its binary and its tests.
+//!
+//! From the outside in: [`agent`] is the shell, which takes up what the cluster says ([`ringfence_runtime::view`]) and which veths
+//! there are ([`link`], [`gate`]); [`seats`], [`encode`] and the plans in it are pure; [`sync`] brings plans to maps; [`datapath`] is the
+//! kernel's side, and the only module that calls libbpf. `bpf/` beside it is compiled by clang and built into the binary.
+
+pub mod agent;
+pub mod datapath;
+pub mod encode;
+pub mod gate;
+pub mod link;
+pub mod metrics;
+pub mod seats;
+pub mod settings;
+pub mod sync;
+#[allow(unused_imports)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/datapath.skel.rs"));
+}
