@@ -165,7 +165,7 @@ impl Controller {
             return;
         };
         slot.state = State::Pending;
-        slot.turn.ended(now, self.pace);
+        slot.turn.ended(now, self.pace, result.is_err());
         match result {
             Ok(()) => slot.failure = None,
             Err(error) => {

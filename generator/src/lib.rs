@@ -19,3 +19,6 @@ pub mod schedule;
 pub mod settings;
 pub mod statuses;
 pub mod writer;
+
+#[cfg(test)]
+mod scenarios;

@@ -1,7 +1,8 @@
 //! When a namespace may be written to: at once, unless it was written to just before.
 //!
 //! Every attempt counts, not only those that fail: where somebody undoes each write at once, repairs become rarer
-//! instead of a storm. A namespace that was left in peace as long as it last had to wait starts afresh. Nothing is ever given up.
+//! instead of a storm. Where a write held for a moment longer than the next one had to wait, it starts afresh, so that a person
+//! who deletes a policy again and again sees it come back each time. Nothing is ever given up.
 
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ pub struct Pace {
 #[derive(Debug, Default)]
 pub struct Turn {
     backoff: Option<ExponentialBackoff>,
-    delay: Duration,
     next: Option<Instant>,
+    failed: bool,
 }
 
 impl Turn {
@@ -36,9 +37,9 @@ impl Turn {
         self.next.filter(|next| *next > now)
     }
 
-    /// Notes that an attempt begins. Was there peace for as long as it had to wait, it starts afresh.
+    /// Notes that an attempt begins.
     pub fn begins(&mut self, now: Instant, pace: Pace) {
-        let rested = self.next.is_none_or(|next| now >= next + self.delay);
+        let rested = !self.failed && self.next.is_none_or(|next| now >= next + pace.first);
         if rested || self.backoff.is_none() {
             let backoff = ExponentialBuilder::new()
                 .with_min_delay(pace.first)
@@ -49,15 +50,15 @@ impl Turn {
         }
     }
 
-    /// Notes that an attempt ended.
-    pub fn ended(&mut self, now: Instant, pace: Pace) {
+    /// Notes that an attempt ended, and whether it failed.
+    pub fn ended(&mut self, now: Instant, pace: Pace, failed: bool) {
         let delay = self
             .backoff
             .as_mut()
             .and_then(Iterator::next)
             .unwrap_or(pace.limit);
-        self.delay = delay.min(pace.limit); // jitter may add as much again
-        self.next = Some(now + self.delay);
+        self.next = Some(now + delay.min(pace.limit)); // jitter may add as much again
+        self.failed = failed;
     }
 }
 
@@ -75,20 +76,26 @@ mod tests {
         assert!(Turn::default().may(Instant::now()));
     }
 
-    #[test]
-    fn attempts_that_follow_each_other_become_rarer_but_never_end() {
+    /// The delays behind attempts, each of which begins as long after its turn as is said.
+    fn delays(attempts: usize, late: Duration, failed: bool) -> Vec<Duration> {
         let (mut turn, mut now) = (Turn::default(), Instant::now());
         let mut delays = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..attempts {
             turn.begins(now, PACE);
             now += Duration::from_secs(15); // however long an attempt takes
-            turn.ended(now, PACE);
+            turn.ended(now, PACE, failed);
             assert!(!turn.may(now));
             let next = turn.next(now).unwrap();
             delays.push(next - now);
-            now = next;
-            assert!(turn.may(now));
+            assert!(turn.may(next));
+            now = next + late;
         }
+        delays
+    }
+
+    #[test]
+    fn attempts_that_follow_each_other_at_once_become_rarer_but_never_end() {
+        let delays = delays(100, Duration::ZERO, false);
         assert!(delays[0] <= 2 * PACE.first, "{delays:?}");
         assert!(
             delays[20..].iter().all(|delay| *delay == PACE.limit),
@@ -97,16 +104,17 @@ mod tests {
     }
 
     #[test]
-    fn after_a_rest_it_starts_afresh() {
-        let (mut turn, mut now) = (Turn::default(), Instant::now());
-        for _ in 0..20 {
-            turn.begins(now, PACE);
-            turn.ended(now, PACE);
-            now = turn.next(now).unwrap();
-        }
-        now += PACE.limit;
-        turn.begins(now, PACE);
-        turn.ended(now, PACE);
-        assert!(turn.next(now).unwrap() - now <= 2 * PACE.first);
+    fn where_a_write_held_for_a_moment_the_next_is_as_quick_as_the_first() {
+        let delays = delays(100, PACE.first, false);
+        assert!(delays.iter().all(|delay| *delay <= 2 * PACE.first), "{delays:?}");
+    }
+
+    #[test]
+    fn attempts_that_fail_become_rarer_however_late_they_are_made() {
+        let delays = delays(100, 2 * PACE.limit, true);
+        assert!(
+            delays[20..].iter().all(|delay| *delay == PACE.limit),
+            "{delays:?}"
+        );
     }
 }

@@ -88,30 +88,41 @@ impl ringfence_runtime::settings::Settings for Settings {
 }
 
 #[cfg(test)]
+#[allow(clippy::result_large_err)] // figment's jail wants its own
 mod tests {
     use super::*;
     use figment::Jail;
     use ringfence_runtime::settings::{VARIABLE, load};
 
-    #[test]
-    fn the_defaults_are_valid_and_a_file_overrides_them() {
+    fn with(file: &str) -> Result<Settings, String> {
+        let mut result = None;
         Jail::expect_with(|jail| {
-            jail.create_file("settings.yaml", "writes: {concurrency: 4}")?;
+            jail.create_file("settings.yaml", file)?;
             jail.set_env(VARIABLE, "settings.yaml");
-            let settings: Settings = load().map_err(|e| e.to_string())?;
-            assert_eq!(
-                settings.writes,
-                Writes {
-                    concurrency: 4,
-                    ..Writes::default()
-                }
-            );
-            jail.create_file("settings.yaml", "writes: {concurrency: 0}")?;
-            assert_eq!(
-                load::<Settings>().map_err(|e| e.to_string()),
-                Err("settings of generator: writes.concurrency: must be at least 1".to_owned())
-            );
+            result = Some(load::<Settings>().map_err(|error| error.to_string()));
             Ok(())
         });
+        result.unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_a_file_overrides_them() {
+        assert_eq!(with(""), Ok(Settings::default()));
+        let expected = Writes {
+            concurrency: 4,
+            ..Writes::default()
+        };
+        assert_eq!(
+            with("writes: {concurrency: 4}").map(|settings| settings.writes),
+            Ok(expected)
+        );
+    }
+
+    #[test]
+    fn a_value_that_would_stop_it_is_refused_by_name() {
+        assert_eq!(
+            with("writes: {concurrency: 0}"),
+            Err("settings of generator: writes.concurrency: must be at least 1".to_owned())
+        );
     }
 }

@@ -98,11 +98,12 @@ pub fn status(
                 "every template could be understood".to_owned(),
             );
             let facts: Vec<_> = facts.values().cloned().collect();
-            (
-                template.generation,
-                facts.clone(),
-                vec![valid, facts_condition(&facts), ready_condition(tally)],
-            )
+            let mut ready = ready_condition(tally);
+            for fact in facts.iter().filter(|fact| fact.state == FactState::Unresolved) {
+                let _ = write!(ready.3, "; {} stands for nothing", fact.name); // writing to a String cannot fail
+            }
+            let conditions = vec![valid, facts_condition(&facts), ready];
+            (template.generation, facts, conditions)
         }
         Baseline::Invalid { generation, defects } => {
             let text = defects

@@ -1,1 +1,343 @@
+use super::super::testing::{baseline, namespace};
+use super::*;
+use crate::api::NamespaceBaseline;
+use crate::cluster::Cluster;
+use crate::policy::Policy;
+use k8s_openapi::api::networking::v1::{NetworkPolicyIngressRule, NetworkPolicySpec};
+use proptest::prelude::*;
 
+/// One namespace and what is stored in it, as an API server would keep it.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    stored: BTreeMap<String, NetworkPolicy>,
+    uids: u64,
+}
+
+impl Model {
+    fn plan(&self, namespace: &Namespace, baselines: &[NamespaceBaseline]) -> Plan {
+        let mut cluster = Cluster::default();
+        for baseline in baselines {
+            cluster.apply(baseline);
+        }
+        let records: BTreeMap<&str, PolicyRecord> = self
+            .stored
+            .iter()
+            .map(|(name, policy)| (name.as_str(), PolicyRecord::of(policy)))
+            .collect();
+        let stored = records.iter().map(|(name, record)| (*name, record)).collect();
+        plan(
+            "shop",
+            namespace,
+            &Baselines::read(&cluster, &BTreeMap::new()),
+            &stored,
+        )
+    }
+
+    /// As server-side apply by the owner of every field, but labels and annotations of others stay.
+    fn execute(&mut self, action: &Action) {
+        match action {
+            Action::Apply { policy, .. } => {
+                let name = policy.metadata.name.clone().unwrap();
+                self.uids += 1;
+                let stored = self.stored.entry(name).or_default();
+                stored.spec = policy.spec.clone();
+                stored.metadata.uid.get_or_insert(self.uids.to_string());
+                let labels = stored.metadata.labels.get_or_insert_default();
+                labels.extend(policy.metadata.labels.clone().unwrap());
+                let annotations = stored.metadata.annotations.get_or_insert_default();
+                annotations.extend(policy.metadata.annotations.clone().unwrap());
+            }
+            Action::Delete { name, uid } => {
+                assert_eq!(self.stored[name].metadata.uid.as_ref(), Some(uid));
+                self.stored.remove(name);
+            }
+        }
+    }
+
+    fn store_foreign(&mut self, name: &str) {
+        let policy = NetworkPolicy {
+            spec: Some(NetworkPolicySpec::default()),
+            ..NetworkPolicy::default()
+        };
+        self.stored.insert(name.to_owned(), policy);
+    }
+
+    /// Whether some policy closes every pod both ways.
+    fn is_closed(&self) -> bool {
+        self.stored.values().any(|policy| {
+            let policy = Policy::parse(policy);
+            policy.pods.is_everything() && policy.ingress == Some(vec![]) && policy.egress == Some(vec![])
+        })
+    }
+
+    fn converge(&mut self, namespace: &Namespace, baselines: &[NamespaceBaseline]) {
+        for action in self.plan(namespace, baselines).actions {
+            self.execute(&action);
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.stored.keys().map(String::as_str).collect()
+    }
+}
+
+fn starter(name: &str, policies: &[&str]) -> NamespaceBaseline {
+    let policy = |name: &&str| match *name {
+        deny if deny.contains("deny") => {
+            format!("{{name: {deny}, spec: {{podSelector: {{}}, policyTypes: [Ingress, Egress]}}}}")
+        }
+        other => format!(
+            "{{name: {other}, spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{anyone: {{}}, ports: [{{port: 53}}]}}]}}}}"
+        ),
+    };
+    let policies: Vec<_> = policies.iter().map(policy).collect();
+    baseline(
+        name,
+        &format!(
+            "{{namespaceSelector: {{matchLabels: {{team: red}}}}, policies: [{}]}}",
+            policies.join(", ")
+        ),
+    )
+}
+
+fn red() -> Namespace {
+    namespace(&[("team", "red")])
+}
+
+fn steps(plan: &Plan) -> Vec<String> {
+    let step = |action: &Action| match action {
+        Action::Apply { policy, why, .. } => format!("{why:?} {}", policy.metadata.name.as_deref().unwrap()),
+        Action::Delete { name, .. } => format!("Delete {name}"),
+    };
+    plan.actions.iter().map(step).collect()
+}
+
+fn problems(plan: &Plan) -> Vec<String> {
+    plan.problems
+        .iter()
+        .map(|p| format!("{}/{}: {}", p.baseline, p.policy, p.cause))
+        .collect()
+}
+
+#[test]
+fn a_new_namespace_is_closed_before_anything_is_allowed() {
+    let plan = Model::default().plan(&red(), &[starter("a", &["allow-dns", "default-deny"])]);
+    assert_eq!(steps(&plan), ["Missing default-deny", "Missing allow-dns"]);
+    assert_eq!(plan.matched, ["a".to_owned()].into());
+}
+
+#[test]
+fn where_all_is_as_it_must_be_there_is_nothing_to_do() {
+    let (mut model, baselines) = (Model::default(), [starter("a", &["default-deny", "allow-dns"])]);
+    model.converge(&red(), &baselines);
+    assert_eq!(model.plan(&red(), &baselines).actions, []);
+}
+
+#[test]
+fn what_was_deleted_or_edited_comes_back_and_what_others_added_to_the_metadata_stays() {
+    let (mut model, baselines) = (Model::default(), [starter("a", &["default-deny", "allow-dns"])]);
+    model.converge(&red(), &baselines);
+    model.stored.remove("allow-dns");
+    let edited = model.stored.get_mut("default-deny").unwrap();
+    edited.spec.as_mut().unwrap().ingress = Some(vec![NetworkPolicyIngressRule::default()]);
+    edited
+        .metadata
+        .labels
+        .as_mut()
+        .unwrap()
+        .insert("theirs".to_owned(), "x".to_owned());
+    assert_eq!(
+        steps(&model.plan(&red(), &baselines)),
+        ["Differs default-deny", "Missing allow-dns"]
+    );
+    model.converge(&red(), &baselines);
+    assert!(model.is_closed());
+    assert_eq!(
+        model.stored["default-deny"].metadata.labels.as_ref().unwrap()["theirs"],
+        "x"
+    );
+    assert_eq!(model.plan(&red(), &baselines).actions, []);
+}
+
+#[test]
+fn a_renamed_deny_is_there_under_the_new_name_before_the_old_one_goes() {
+    let mut model = Model::default();
+    model.converge(&red(), &[starter("a", &["default-deny"])]);
+    let plan = model.plan(&red(), &[starter("a", &["deny-all"])]);
+    assert_eq!(steps(&plan), ["Missing deny-all", "Delete default-deny"]);
+}
+
+#[test]
+fn a_foreign_object_is_reported_and_neither_overwritten_nor_a_reason_to_open() {
+    let mut model = Model::default();
+    model.converge(&red(), &[starter("a", &["default-deny"])]);
+    model.store_foreign("deny-all");
+    let plan = model.plan(&red(), &[starter("a", &["deny-all", "allow-dns"])]);
+    assert_eq!(
+        steps(&plan),
+        ["Missing allow-dns"],
+        "the old deny stays while the new one cannot be"
+    );
+    assert_eq!(
+        problems(&plan),
+        ["a/deny-all: there is a NetworkPolicy of that name that is not Ringfence's; rename or delete it"]
+    );
+}
+
+#[test]
+fn a_namespace_that_leaves_and_a_baseline_that_is_gone_lose_their_policies() {
+    let mut model = Model::default();
+    model.converge(&red(), &[starter("a", &["default-deny"])]);
+    model.store_foreign("theirs");
+    for (namespace, baselines) in [
+        (namespace(&[]), vec![starter("a", &["default-deny"])]),
+        (red(), vec![]),
+    ] {
+        let mut model = model.clone();
+        model.converge(&namespace, &baselines);
+        assert_eq!(model.names(), ["theirs"]);
+    }
+}
+
+#[test]
+fn of_two_baselines_that_make_one_name_the_first_wins_and_both_are_told() {
+    let both = [
+        starter("a", &["default-deny"]),
+        starter("b", &["default-deny", "allow-dns"]),
+    ];
+    let mut model = Model::default();
+    let plan = model.plan(&red(), &both);
+    assert_eq!(
+        problems(&plan),
+        [
+            "b/default-deny: the baseline a makes a policy of that name too, and comes first by name",
+            "a/default-deny: the baseline b makes a policy of that name too; this one comes first by name",
+        ]
+    );
+    model.converge(&red(), &both);
+    assert_eq!(
+        model.stored["default-deny"].metadata.labels.as_ref().unwrap()["ringfence.dev/baseline"],
+        "a"
+    );
+    let plan = model.plan(&red(), &both[1..]);
+    assert_eq!(
+        steps(&plan),
+        ["Differs default-deny"],
+        "handed over in place, never removed"
+    );
+}
+
+#[test]
+fn an_invalid_baseline_takes_nothing_away_and_others_go_on() {
+    let mut model = Model::default();
+    model.converge(&red(), &[starter("a", &["default-deny"])]);
+    let broken = baseline(
+        "a",
+        "{namespaceSelector: {}, policies: [
+        {name: p, spec: {podSelector: {}, policyTypes: [Egress], egress: [{fact: dsn}]}}]}",
+    );
+    let plan = model.plan(&red(), &[broken, starter("b", &["allow-dns"])]);
+    assert_eq!(steps(&plan), ["Missing allow-dns"]);
+    assert_eq!(plan.matched, ["b".to_owned()].into());
+}
+
+#[test]
+fn a_policy_that_cannot_be_rendered_here_stays_as_it_was() {
+    let with = |value: &str| {
+        baseline("a", &format!("{{namespaceSelector: {{}}, policies: [
+            {{name: default-deny, spec: {{podSelector: {{}}, policyTypes: [Ingress, Egress]}}}},
+            {{name: own, spec: {{podSelector: {{matchLabels: {{team: '{value}'}}}}, policyTypes: [Ingress]}}}}]}}"))
+    };
+    let mut model = Model::default();
+    model.converge(&red(), &[with("${namespace.labels.team}")]);
+    let plan = model.plan(&red(), &[with("${namespace.labels.tier}")]);
+    assert_eq!(steps(&plan), [""; 0]);
+    assert_eq!(
+        problems(&plan),
+        ["a/own: spec.podSelector.matchLabels[team]: the namespace has no label tier"]
+    );
+}
+
+#[test]
+fn a_namespace_that_is_being_deleted_is_left_alone() {
+    let terminating = Namespace {
+        terminating: true,
+        ..red()
+    };
+    assert_eq!(
+        Model::default().plan(&terminating, &[starter("a", &["default-deny"])]),
+        Plan::default()
+    );
+}
+
+/// What a tenant or a platform team may do at any time.
+#[derive(Debug, Clone)]
+enum Event {
+    Delete(usize),
+    Open(usize),
+    Unlabel(usize),
+    Foreign(&'static str),
+    RemoveForeign,
+    Template(Vec<&'static str>),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let names = prop::sample::select(vec!["default-deny", "deny-all", "allow-dns", "allow-more"]);
+    let template =
+        prop::sample::subsequence(vec!["allow-dns", "default-deny", "allow-more", "deny-all"], 0..=4)
+            .prop_filter("a baseline that closes", |names| {
+                names.iter().any(|name| name.contains("deny"))
+            });
+    prop_oneof![
+        (0..4usize).prop_map(Event::Delete),
+        (0..4usize).prop_map(Event::Open),
+        (0..4usize).prop_map(Event::Unlabel),
+        names.prop_map(Event::Foreign),
+        Just(Event::RemoveForeign),
+        template.prop_map(Event::Template),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_one_plan_converges_and_no_step_opens_a_closed_namespace(
+        events in prop::collection::vec(event(), 1..24)
+    ) {
+        let (mut model, mut baselines) = (Model::default(), [starter("a", &["default-deny", "allow-dns"])]);
+        model.converge(&red(), &baselines);
+        for event in events {
+            let nth = |model: &Model, n: usize| model.stored.keys().nth(n).cloned();
+            match event {
+                Event::Delete(n) => {
+                    if let Some(name) = nth(&model, n) { model.stored.remove(&name); }
+                }
+                Event::Open(n) => {
+                    if let Some(policy) = nth(&model, n).and_then(|name| model.stored.get_mut(&name)) {
+                        policy.spec.as_mut().unwrap().ingress = Some(vec![NetworkPolicyIngressRule::default()]);
+                    }
+                }
+                Event::Unlabel(n) => {
+                    // Without managedFields in the model, this gives the object away.
+                    if let Some(policy) = nth(&model, n).and_then(|name| model.stored.get_mut(&name)) {
+                        policy.metadata.labels = None;
+                    }
+                }
+                Event::Foreign(name) => model.store_foreign(name),
+                Event::RemoveForeign => {
+                    model.stored.retain(|_, policy| PolicyRecord::of(policy) != PolicyRecord::Foreign);
+                }
+                Event::Template(names) => baselines = [starter("a", &names)],
+            }
+            let plan = model.plan(&red(), &baselines);
+            let mut closed = model.is_closed();
+            for action in &plan.actions {
+                model.execute(action);
+                prop_assert!(!closed || model.is_closed(), "{action:?} opened it");
+                closed = model.is_closed();
+            }
+            prop_assert_eq!(model.plan(&red(), &baselines).actions, vec![], "one plan is enough");
+            let blocked = plan.problems.iter().any(|problem| problem.cause == Cause::Foreign);
+            prop_assert!(blocked || model.is_closed(), "closed unless somebody else's object is in the way");
+        }
+    }
+}

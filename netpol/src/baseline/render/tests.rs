@@ -1,1 +1,141 @@
+use super::super::testing::{namespace, template};
+use super::*;
+use crate::api::baseline::{Fact, FactState};
 
+fn fact(name: &str, rules: &str) -> (String, Fact) {
+    let fact = Fact {
+        name: name.to_owned(),
+        state: FactState::Resolved,
+        message: String::new(),
+        rules: serde_yaml_ng::from_str(rules).unwrap(),
+    };
+    (name.to_owned(), fact)
+}
+
+const TWO_DNS: &str = "
+- {origin: one, peers: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: {k8s-app: kube-dns}}}], ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]}
+- {origin: two, peers: [{ipBlock: {cidr: 169.254.20.10/32}}], ports: [{port: 5353, protocol: UDP}]}
+";
+
+/// The only policy of a baseline with this one specification, in the namespace shop.
+fn rendered(spec: &str, facts: &[(&str, &str)]) -> Result<Rendered, Error> {
+    let template = template(
+        "starter",
+        &format!("{{namespaceSelector: {{}}, facts: {{own: {{rules: [{{peers: [{{ipBlock: {{cidr: 192.0.2.0/24}}}}]}}]}}}}, policies: [
+            {{name: uses-own, spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{fact: own}}]}}}},
+            {{name: p, description: Says why., spec: {spec}}}]}}"),
+    );
+    let facts: Facts = facts.iter().map(|(name, rules)| fact(name, rules)).collect();
+    let mut shop = namespace(&[("team", "red")]);
+    shop.annotations
+        .insert("office".to_owned(), "198.51.100.0/24".to_owned());
+    shop.annotations
+        .insert("prose".to_owned(), "not a label value".to_owned());
+    render(&template, &facts, "shop", &shop).remove(1).1
+}
+
+fn spec(spec: &str, facts: &[(&str, &str)]) -> NetworkPolicySpec {
+    rendered(spec, facts).unwrap().policy.spec.unwrap()
+}
+
+#[test]
+fn the_default_deny_is_closed_in_every_field_so_that_all_of_them_are_owned() {
+    let rendered = rendered("{podSelector: {}, policyTypes: [Egress, Ingress]}", &[]).unwrap();
+    assert!(rendered.denies);
+    insta::assert_yaml_snapshot!(rendered.policy);
+}
+
+#[test]
+fn a_fact_becomes_one_rule_for_each_of_its_groups() {
+    let policy = "{podSelector: {}, policyTypes: [Egress], egress: [{fact: dns}]}";
+    insta::assert_yaml_snapshot!(spec(policy, &[("dns", TWO_DNS)]));
+}
+
+#[test]
+fn the_ports_of_a_rule_take_the_place_of_the_fact_s() {
+    let policy = "{podSelector: {}, policyTypes: [Ingress], ingress: [{fact: own, ports: [{port: 8080}]}]}";
+    let spec = spec(
+        policy,
+        &[(
+            "own",
+            "[{peers: [{ipBlock: {cidr: 192.0.2.0/24}}], ports: [{port: 1}]}]",
+        )],
+    );
+    let rules = spec.ingress.unwrap();
+    assert_eq!(
+        serde_json::to_value(&rules[0].ports).unwrap(),
+        serde_json::json!([{"port": 8080}])
+    );
+}
+
+#[test]
+fn a_fact_that_stands_for_nothing_leaves_its_rule_out_and_the_policy_closed() {
+    for facts in [&[][..], &[("dns", "[]")]] {
+        let rendered = rendered(
+            "{podSelector: {}, policyTypes: [Egress], egress: [{fact: dns}]}",
+            facts,
+        )
+        .unwrap();
+        let policy = Policy::parse(&rendered.policy);
+        assert_eq!(
+            (policy.egress, policy.ingress, rendered.denies),
+            (Some(vec![]), None, true)
+        );
+    }
+}
+
+#[test]
+fn variables_become_values_of_one_field() {
+    let policy =
+        "{podSelector: {matchLabels: {team: '${namespace.labels.team}'}}, policyTypes: [Ingress], ingress: [
+        {from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: '${namespace.name}-tools'}}},
+                {ipBlock: {cidr: '${namespace.annotations.office}'}}]}]}";
+    insta::assert_yaml_snapshot!(spec(policy, &[]));
+}
+
+#[test]
+fn a_variable_without_a_value_or_with_one_that_does_not_fit_is_an_error_and_no_rule() {
+    let selecting = |variable: &str| {
+        let policy =
+            format!("{{podSelector: {{matchLabels: {{a: '${{{variable}}}'}}}}, policyTypes: [Ingress]}}");
+        rendered(&policy, &[]).unwrap_err().to_string()
+    };
+    assert_eq!(
+        selecting("namespace.labels.tier"),
+        "spec.podSelector.matchLabels[a]: the namespace has no label tier"
+    );
+    assert_eq!(
+        selecting("namespace.annotations.prose"),
+        "spec.podSelector.matchLabels[a]: \"not a label value\" is no label value: at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
+    );
+    let block = "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: '${namespace.annotations.prose}'}}]}]}";
+    let error = rendered(block, &[]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("spec.egress[0].to[0].ipBlock.cidr: \"not a label value\" is no CIDR"),
+        "{error}"
+    );
+}
+
+#[test]
+fn everyone_is_allowed_only_where_the_template_says_anyone() {
+    let spec = spec(
+        "{podSelector: {}, policyTypes: [Egress], egress: [{anyone: {}, ports: [{port: 443}]}]}",
+        &[],
+    );
+    let rule = &spec.egress.unwrap()[0];
+    assert_eq!((&rule.to, rule.ports.as_ref().map(Vec::len)), (&None, Some(1)));
+}
+
+#[test]
+fn the_starter_closes_a_namespace_but_for_dns() {
+    let starter = include_str!("../../../../policies/baselines/starter.yaml");
+    let baseline: crate::api::NamespaceBaseline = serde_yaml_ng::from_str(starter).unwrap();
+    let template = Template::parse(&baseline).unwrap();
+    let facts = [fact("dns", TWO_DNS), fact("ingressControllers", "[]")].into();
+    let policies = render(&template, &facts, "shop", &namespace(&[]));
+    let policies: Vec<_> = policies
+        .into_iter()
+        .map(|(name, rendered)| (name, rendered.unwrap().policy.spec))
+        .collect();
+    insta::assert_yaml_snapshot!(policies);
+}
