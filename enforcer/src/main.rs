@@ -16,7 +16,7 @@ use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
 
 use ringfence_enforcer::agent::{Agent, Ready};
-use ringfence_enforcer::datapath::{Datapath, Pins};
+use ringfence_enforcer::datapath::{self, Datapath, Pins};
 use ringfence_enforcer::gate::Gate;
 use ringfence_enforcer::link::Links;
 use ringfence_enforcer::link::watch::watch;

@@ -1,0 +1,12 @@
+//! Tests that load programs into this machine's kernel and judge packets with them. They need root, and happen in network and
+//! mount namespaces of their own.
+
+mod harness;
+mod namespaces;
+mod packets;
+mod programs;
+
+/// The random clusters that also hold the evaluator and the compiler together.
+#[path = "../../../netpol/tests/arbitrary/mod.rs"]
+#[allow(dead_code)]
+mod arbitrary;

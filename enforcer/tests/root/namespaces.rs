@@ -1,0 +1,231 @@
+//! Real traffic between namespaces, routed by this one as a node does: what a pod's application sees.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringfence_enforcer::link::{Links, Veth};
+use ringfence_netpol::compile::NodeRules;
+use serde_json::{Value, json};
+
+use super::harness::{Kernel, alone, key, rules, run, within};
+
+const PATIENCE: Duration = Duration::from_millis(400);
+
+fn address(pod: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, pod)
+}
+
+/// Makes a namespace with a veth to this one, as the ptp plugin does; the veth's index here.
+fn pod(name: &str, number: u8) -> u32 {
+    let address = address(number);
+    run(&format!("ip netns add {name}"));
+    run(&format!("ip link add veth{number} type veth peer name eth0 netns {name}"));
+    run(&format!("ip link set veth{number} up"));
+    run(&format!("ip address add 10.0.0.254/32 dev veth{number}"));
+    run(&format!("ip route add {address}/32 dev veth{number}"));
+    run(&format!("ip -n {name} link set lo up"));
+    run(&format!("ip -n {name} address add {address}/32 dev eth0"));
+    run(&format!("ip -n {name} link set eth0 up"));
+    run(&format!("ip -n {name} route add 10.0.0.254 dev eth0 scope link"));
+    run(&format!("ip -n {name} route add default via 10.0.0.254"));
+    let index = std::fs::read_to_string(format!("/sys/class/net/veth{number}/ifindex")).unwrap();
+    index.trim().parse().unwrap()
+}
+
+/// A namespace that forwards, with three pods; their veths.
+fn node() -> [u32; 3] {
+    run("mount -t sysfs sys /sys");
+    run("mount -t bpf bpf /sys/fs/bpf");
+    run("mount -t tmpfs run /run");
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    [pod("web", 1), pod("friend", 2), pod("stranger", 3)]
+}
+
+fn with(policies: &[Value]) -> NodeRules {
+    let pods = [
+        ("web", json!({"app": "web"}), "10.0.0.1"),
+        ("friend", json!({"app": "friend"}), "10.0.0.2"),
+        ("stranger", json!({"app": "stranger"}), "10.0.0.3"),
+    ];
+    rules(&pods, policies, &[])
+}
+
+fn only_friends() -> Value {
+    json!({
+        "podSelector": {"matchLabels": {"app": "web"}},
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
+    })
+}
+
+fn enforce(kernel: &mut Kernel, [web, friend, stranger]: [u32; 3], policies: &[Value]) {
+    kernel.enforce(&with(policies), &[(web, &key("web")), (friend, &key("friend")), (stranger, &key("stranger"))]);
+}
+
+/// Serves TCP and UDP echo in a namespace, as long as the test lasts.
+fn serve(netns: &str) {
+    let ready = within(netns, || {
+        let tcp = TcpListener::bind("0.0.0.0:80").unwrap();
+        let udp = UdpSocket::bind("0.0.0.0:53").unwrap();
+        thread::spawn(move || {
+            for stream in tcp.incoming().flatten() {
+                thread::spawn(move || {
+                    let (mut stream, mut buffer) = (stream, [0; 64]);
+                    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                        if stream.write_all(&buffer[..length]).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+                udp.send_to(&buffer[..length], from).unwrap_or_default();
+            }
+        });
+    });
+    ready.join().unwrap();
+}
+
+fn connect(netns: &str, to: Ipv4Addr) -> Option<TcpStream> {
+    let to = SocketAddr::new(IpAddr::V4(to), 80);
+    within(netns, move || TcpStream::connect_timeout(&to, PATIENCE).ok()).join().unwrap()
+}
+
+fn asks(netns: &str, to: Ipv4Addr) -> bool {
+    let asking = within(netns, move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send_to(b"?", (to, 53)).unwrap();
+        socket.recv(&mut [0; 8]).is_ok()
+    });
+    asking.join().unwrap()
+}
+
+fn pings(netns: &str, to: Ipv4Addr) -> bool {
+    let mut ping = Command::new("ip");
+    ping.args(["netns", "exec", netns, "ping", "-c1", "-W1", &to.to_string()]);
+    ping.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Whether a connection still carries something.
+fn lives(connection: &mut TcpStream) -> bool {
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.write_all(b"!").unwrap();
+    match connection.read(&mut [0; 8]) {
+        Ok(length) => length > 0,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn veths(links: &mut Links) -> Vec<Veth> {
+    links.veths().unwrap()
+}
+
+#[test]
+fn policy_holds_between_pods_of_a_node_and_outlives_the_agent() {
+    alone(|| {
+        let seats = node();
+        serve("web");
+        serve("friend");
+        let web = address(1);
+        let mut kernel = Kernel::load();
+        for (ifindex, pod) in seats.into_iter().zip(1..) {
+            kernel.seat(ifindex, address(pod));
+            kernel.hooks.attach(ifindex).unwrap();
+        }
+        assert!(connect("friend", web).is_none(), "closed before the pod is known");
+        enforce(&mut kernel, seats, &[]);
+        assert!(connect("friend", web).is_some() && asks("stranger", web) && pings("stranger", web));
+        let mut connection = connect("stranger", web).unwrap();
+        assert!(lives(&mut connection));
+
+        enforce(&mut kernel, seats, &[only_friends()]);
+        assert!(connect("friend", web).is_some() && asks("friend", web) && pings("friend", web));
+        assert!(connect("stranger", web).is_none() && !asks("stranger", web) && !pings("stranger", web));
+        assert!(!lives(&mut connection), "a live connection is cut by a policy that does not allow it");
+        assert!(connect("web", address(2)).is_some() && asks("web", address(2)), "answers come in");
+        let node = TcpStream::connect_timeout(&SocketAddr::new(IpAddr::V4(web), 80), PATIENCE);
+        assert!(node.is_ok(), "the node reaches its pods: {node:?}");
+
+        let mut connection = connect("friend", web).unwrap();
+        drop(kernel);
+        assert!(lives(&mut connection), "a connection does not notice that the agent is gone");
+        assert!(connect("friend", web).is_some() && connect("stranger", web).is_none());
+
+        let mut kernel = Kernel::load();
+        for ifindex in seats {
+            kernel.hooks.attach(ifindex).unwrap();
+        }
+        assert!(lives(&mut connection), "nor that another one came");
+        enforce(&mut kernel, seats, &[only_friends()]);
+        assert!(lives(&mut connection) && connect("stranger", web).is_none());
+
+        for ifindex in seats {
+            ringfence_enforcer::datapath::detach(ifindex).unwrap();
+            ringfence_enforcer::datapath::detach(ifindex).unwrap();
+            assert!(!kernel.hooks.are_attached(ifindex));
+        }
+        assert!(connect("stranger", web).is_some(), "nothing stays behind");
+    });
+}
+
+#[test]
+fn pods_veths_are_found_by_what_is_behind_them() {
+    alone(|| {
+        let seats = node();
+        // A veth with both ends here, and the way out, by a veth too.
+        run("ip link add both0 type veth peer name both1");
+        run("ip netns add outside");
+        run("ip link add uplink type veth peer name eth0 netns outside");
+        run("ip link set uplink up");
+        run("ip address add 192.0.2.2/24 dev uplink");
+        run("ip route add default via 192.0.2.1");
+        let mut links = Links::open().unwrap();
+        let found = veths(&mut links);
+        assert_eq!(found.iter().map(|veth| veth.ifindex).collect::<Vec<_>>(), seats);
+        for (veth, pod) in found.iter().zip(1..) {
+            assert_eq!(links.addresses_behind(veth).unwrap(), [address(pod)]);
+            assert!(links.is_kept_in(veth, "/run/netns".as_ref()).unwrap());
+            assert!(!links.is_kept_in(veth, "/run".as_ref()).unwrap());
+        }
+        run("ip link add bridge0 type bridge");
+        run("ip link set veth2 master bridge0");
+        let bridge: u32 = std::fs::read_to_string("/sys/class/net/bridge0/ifindex").unwrap().trim().parse().unwrap();
+        let ways: Vec<u32> = veths(&mut links).iter().map(Veth::via).collect();
+        assert_eq!(ways, [seats[0], bridge, seats[2]]);
+    });
+}
+
+#[test]
+fn a_new_veth_is_closed_at_once() {
+    use ringfence_enforcer::gate::{Gate, Told};
+    use ringfence_enforcer::link::watch::watch;
+    use std::sync::Arc;
+
+    alone(|| {
+        let [old, ..] = node();
+        let Kernel { maps, hooks, .. } = Kernel::load();
+        let hooks = Arc::new(hooks);
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let gate_links = Links::open().unwrap();
+        let present: Vec<u32> = Links::open().unwrap().veths().unwrap().iter().map(|veth| veth.ifindex).collect();
+        let mut gate = Gate::new(gate_links, maps, Arc::clone(&hooks), "/run/netns".into(), tell, present);
+        watch(move |news| gate.take(news)).unwrap();
+        let new = pod("new", 9);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !hooks.are_attached(new) {
+            assert!(Instant::now() < deadline, "the new veth was not closed");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!hooks.are_attached(old), "what was there before is left alone");
+        assert!(!pings("new", Ipv4Addr::new(10, 0, 0, 254)));
+        let told: Vec<Told> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert!(told.contains(&Told::Closed(new)), "{told:?}");
+    });
+}
