@@ -66,8 +66,10 @@ pub fn load<S: Settings>() -> Result<S, Error> {
         .merge(Yaml::file(file))
         .merge(
             Env::prefixed(&prefix)
+                .filter(|key| !is_service_link(key.as_str()))
                 .map(|key| camel(key.as_str()).into())
-                .split("__"),
+                .split("__")
+                .lowercase(false), // last, since each step above sets it anew
         )
         .extract()
         .map_err(|source| Error::Unreadable {
@@ -78,6 +80,22 @@ pub fn load<S: Settings>() -> Result<S, Error> {
         .validate()
         .map_err(|invalid| Error::Invalid { component, invalid })?;
     Ok(settings)
+}
+
+/// Whether the kubelet set it, and not a person: for a Service named `ringfence-webhook` every container of its namespace
+/// gets `RINGFENCE_WEBHOOK_PORT`, `…_PORT_443_TCP_ADDR`, `…_SERVICE_HOST` and the like.
+fn is_service_link(key: &str) -> bool {
+    let key = key.to_uppercase();
+    let port =
+        |rest: &str| rest.is_empty() || rest.strip_prefix('_').is_some_and(|rest| !rest.starts_with('_'));
+    key == "SERVICE_HOST"
+        || key.strip_prefix("SERVICE_PORT").is_some_and(port)
+        || key.strip_prefix("PORT").is_some_and(|rest| {
+            rest.is_empty()
+                || rest
+                    .strip_prefix('_')
+                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
 }
 
 /// `LOG__DROP_FIELDS` to `log__dropFields`: single underscores join words, doubled ones part levels.
@@ -156,6 +174,24 @@ mod tests {
         assert_eq!(
             with("listenPort: 1", &[]).unwrap_err(),
             "settings of example: listenPort: 1 is tcpmux's"
+        );
+    }
+
+    #[test]
+    fn what_the_kubelet_sets_for_a_service_of_the_same_name_is_no_setting() {
+        let links = [
+            ("RINGFENCE_EXAMPLE_SERVICE_HOST", "10.96.0.7"),
+            ("RINGFENCE_EXAMPLE_SERVICE_PORT", "443"),
+            ("RINGFENCE_EXAMPLE_SERVICE_PORT_HTTPS", "443"),
+            ("RINGFENCE_EXAMPLE_PORT", "tcp://10.96.0.7:443"),
+            ("RINGFENCE_EXAMPLE_PORT_443_TCP", "tcp://10.96.0.7:443"),
+            ("RINGFENCE_EXAMPLE_PORT_443_TCP_ADDR", "10.96.0.7"),
+        ];
+        assert_eq!(with("", &links), Ok(Example::default()));
+        assert!(
+            with("", &[("RINGFENCE_EXAMPLE_PORTS", "1")])
+                .unwrap_err()
+                .contains("ports")
         );
     }
 
