@@ -118,13 +118,13 @@ impl<W: Writer> Runner<W> {
             );
             self.names.insert(self.jobs.spawn(task).id(), namespace);
         }
-        for (baseline, status) in statuses {
+        for due in statuses {
             let (writer, metrics) = (self.writer.clone(), self.metrics.clone());
             tokio::spawn(async move {
                 metrics.writes.with_label_values(&["status"]).inc();
-                if let Err(error) = writer.status(&baseline, &status).await {
+                if let Err(error) = writer.status(&due).await {
                     metrics.errors.with_label_values(&[error.kind()]).inc();
-                    tracing::warn!(baseline, %error, "its status could not be written; trying again");
+                    tracing::warn!(baseline = due.baseline, %error, "its status could not be written; trying again");
                 }
             });
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use prometheus::Registry;
-use ringfence_netpol::api::{NamespaceBaseline, NamespaceBaselineStatus};
+use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::object::PolicyObject;
 use ringfence_netpol::baseline::plan::Action;
 use ringfence_netpol::cluster::Cluster;
@@ -19,7 +19,7 @@ use crate::controller::{Controller, Job};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::schedule::Pace;
-use crate::statuses::Statuses;
+use crate::statuses::{Due, Statuses};
 
 const PACE: Pace = Pace {
     first: Duration::from_millis(50),
@@ -139,7 +139,7 @@ impl World {
             .collect()
     }
 
-    fn statuses(&mut self) -> Vec<(String, NamespaceBaselineStatus)> {
+    fn statuses(&mut self) -> Vec<Due> {
         let time = Time(Timestamp::from_second(1).unwrap());
         let tallies = self.controller.tallies();
         let baselines = self.controller.baselines();
@@ -240,7 +240,7 @@ fn a_namespace_that_cannot_be_written_to_is_tried_for_ever_and_blocks_no_other()
     assert_eq!((world.policies("a").len(), world.policies("z").len()), (2, 2));
     let attempts = world.metrics.errors.with_label_values(&["refused"]).get();
     assert!((10..60).contains(&attempts), "{attempts} attempts in two minutes");
-    let status = &world.statuses()[0].1;
+    let status = &world.statuses()[0].status;
     assert_eq!((status.namespaces.matched, status.namespaces.ready), (3, 2));
     assert!(
         status
@@ -298,5 +298,29 @@ fn a_status_is_written_once_and_again_only_when_it_changes_and_not_too_often() {
     assert_eq!(world.statuses.wake(), Some(world.now + STATUS_INTERVAL));
     world.now += STATUS_INTERVAL;
     let due = world.statuses();
-    assert_eq!((due.len(), due[0].1.namespaces.matched), (1, 2));
+    assert_eq!((due.len(), due[0].status.namespaces.matched), (1, 2));
+}
+
+#[test]
+fn an_event_tells_when_a_baseline_begins_or_ceases_to_be_ready() {
+    let mut world = World::new(16);
+    world.namespace("shop");
+    world.settle();
+    let told = |due: &[Due]| {
+        due[0]
+            .event
+            .as_ref()
+            .map(|event| (event.warning, event.reason.clone()))
+    };
+    assert_eq!(told(&world.statuses()), Some((false, "Holding".to_owned())));
+    world.failing.insert("other".to_owned(), refused());
+    world.namespace("other");
+    world.settle();
+    world.now += STATUS_INTERVAL;
+    assert_eq!(told(&world.statuses()), Some((true, "Failing".to_owned())));
+    world.failing.insert("third".to_owned(), refused());
+    world.namespace("third");
+    world.settle();
+    world.now += STATUS_INTERVAL;
+    assert_eq!(told(&world.statuses()), None, "failing as before");
 }

@@ -3,39 +3,47 @@
 use std::future::Future;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
-use ringfence_netpol::api::{NamespaceBaseline, NamespaceBaselineStatus};
+use kube::runtime::events::{self, EventType, Recorder, Reporter};
+use kube::{Api, Client, Resource};
+use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::object::{Digest, FIELD_MANAGER};
 use ringfence_netpol::baseline::plan::{Action, Why};
 use serde_json::json;
 
 use crate::error::Error;
+use crate::statuses::{Due, Event};
 
 /// What can be written.
 pub trait Writer: Clone + Send + Sync + 'static {
     /// Carries out one step in a namespace.
     fn execute(&self, namespace: &str, action: &Action) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Writes the status of a baseline.
-    fn status(
-        &self,
-        baseline: &str,
-        status: &NamespaceBaselineStatus,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Writes the status of a baseline, and what is to be said of it as an Event.
+    fn status(&self, due: &Due) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 /// A real API server.
 #[derive(Clone)]
 pub struct ApiServer {
     client: Client,
+    recorder: Recorder,
     patience: Duration,
 }
 
 impl ApiServer {
     pub fn new(client: Client, patience: Duration) -> Self {
-        Self { client, patience }
+        let reporter = Reporter {
+            controller: "ringfence.dev/generator".to_owned(),
+            instance: None,
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            patience,
+        }
     }
 
     async fn within<T>(
@@ -102,25 +110,56 @@ impl Writer for ApiServer {
         }
     }
 
-    async fn status(&self, baseline: &str, status: &NamespaceBaselineStatus) -> Result<(), Error> {
-        let patch = json!({
-            "apiVersion": "ringfence.dev/v1alpha1",
-            "kind": "NamespaceBaseline",
+    async fn status(&self, due: &Due) -> Result<(), Error> {
+        let baseline = due.baseline.as_str();
+        let patch = Patch::Apply(json!({
+            "apiVersion": NamespaceBaseline::api_version(&()),
+            "kind": NamespaceBaseline::kind(&()),
             "metadata": {"name": baseline},
-            "status": status,
-        });
+            "status": due.status,
+        }));
         let api: Api<NamespaceBaseline> = Api::all(self.client.clone());
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        match self
-            .within(
-                baseline,
-                api.patch_status(baseline, &parameters, &Patch::Apply(patch)),
-            )
-            .await
-        {
-            // It was deleted meanwhile.
-            Ok(_) | Err(Error::Refused { code: 404, .. }) => Ok(()),
-            Err(error) => Err(error),
+        let request = api.patch_status(baseline, &parameters, &patch);
+        match self.within(baseline, request).await {
+            Ok(_) => {}
+            Err(Error::Refused { code: 404, .. }) => return Ok(()), // it was deleted meanwhile
+            Err(error) => return Err(error),
+        }
+        if let Some(event) = &due.event {
+            self.tell(due, event).await;
+        }
+        Ok(())
+    }
+}
+
+impl ApiServer {
+    /// An Event is a courtesy: if it is lost, the status still says the same.
+    async fn tell(&self, due: &Due, event: &Event) {
+        let reference = ObjectReference {
+            api_version: Some(NamespaceBaseline::api_version(&()).into_owned()),
+            kind: Some(NamespaceBaseline::kind(&()).into_owned()),
+            name: Some(due.baseline.clone()),
+            uid: due.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let event = events::Event {
+            type_: if event.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: event.reason.clone(),
+            note: Some(event.note.chars().take(NOTE).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let request = self.recorder.publish(&event, &reference);
+        if let Err(error) = self.within(&due.baseline, request).await {
+            tracing::debug!(baseline = due.baseline, %error, "an Event could not be written");
         }
     }
 }
+
+/// The API server takes notes of less than 1 KiB; characters may have several bytes.
+const NOTE: usize = 250;

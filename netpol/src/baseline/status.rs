@@ -10,6 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::Baseline;
 use super::plan::{Cause, Problem};
 
+/// The reason of `Ready` while nothing is wrong and not everything is done.
+pub const PROGRESSING: &str = "Progressing";
+
 /// What became of one baseline in one namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
@@ -200,7 +203,7 @@ fn ready_condition(tally: &Tally) -> Said {
         ("Unrenderable", tally.conflicts.text())
     } else {
         (
-            "Progressing",
+            PROGRESSING,
             format!("{ready} of {matched} namespaces have what they must"),
         )
     };
