@@ -147,18 +147,19 @@ impl Agent {
             }
             changes.mark_unchanged();
             let result = tokio::task::block_in_place(|| self.turn());
-            next = Instant::now() + match result {
-                Ok(()) => {
-                    retry = RETRY;
-                    self.pause()
-                }
-                Err(error) => {
-                    self.metrics.failures.with_label_values(&[error.kind()]).inc();
-                    tracing::error!(%error, kind = error.kind(), "the rules could not be brought into force; those before stay; trying again");
-                    retry = (retry * 2).min(RETRY_AT_MOST);
-                    retry
-                }
-            };
+            next = Instant::now()
+                + match result {
+                    Ok(()) => {
+                        retry = RETRY;
+                        self.pause()
+                    }
+                    Err(error) => {
+                        self.metrics.failures.with_label_values(&[error.kind()]).inc();
+                        tracing::error!(%error, kind = error.kind(), "the rules could not be brought into force; those before stay; trying again");
+                        retry = (retry * 2).min(RETRY_AT_MOST);
+                        retry
+                    }
+                };
         }
     }
 
@@ -175,8 +176,16 @@ impl Agent {
     }
 
     fn pause(&self) -> Duration {
-        let waiting = !self.closed.is_empty() || self.seats.iter().any(|seat| seat.address.is_none() && seat.closed.is_some());
-        if waiting || self.seats.missing(&self.pods) > 0 { LOOK } else { COUNT }
+        let waiting = !self.closed.is_empty()
+            || self
+                .seats
+                .iter()
+                .any(|seat| seat.address.is_none() && seat.closed.is_some());
+        if waiting || self.seats.missing(&self.pods) > 0 {
+            LOOK
+        } else {
+            COUNT
+        }
     }
 
     /// Everything once: what is as it should be costs little.
@@ -223,11 +232,19 @@ impl Agent {
         self.compiled = Some(revision);
         self.pods = Pods::of(&self.rules);
         let mut defects = BTreeSet::new();
-        for (key, policy) in cluster.policies.iter().filter(|(_, policy)| !policy.defects.is_empty()) {
+        for (key, policy) in cluster
+            .policies
+            .iter()
+            .filter(|(_, policy)| !policy.defects.is_empty())
+        {
             let here = |(pod, _): &(&ringfence_netpol::cluster::Key, &ringfence_netpol::cluster::Pod)| {
                 pod.namespace == key.namespace && self.rules.endpoints.contains_key(pod)
             };
-            let selects = cluster.pods.iter().filter(here).any(|(_, pod)| policy.pods.matches(&pod.labels));
+            let selects = cluster
+                .pods
+                .iter()
+                .filter(here)
+                .any(|(_, pod)| policy.pods.matches(&pod.labels));
             if selects {
                 defects.extend(policy.defects.iter().map(|defect| format!("{key}: {defect}")));
             }
@@ -239,7 +256,9 @@ impl Agent {
             );
         }
         self.said = defects;
-        self.metrics.policy_defects.set(i64::try_from(self.rules.defects).unwrap_or(i64::MAX));
+        self.metrics
+            .policy_defects
+            .set(i64::try_from(self.rules.defects).unwrap_or(i64::MAX));
     }
 
     /// Brings the rules to the kernel, for the veths that there are; how many endpoints came under other rules.
@@ -256,10 +275,16 @@ impl Agent {
             if let Some(address) = seat.address.filter(|address| self.pods.has(address)) {
                 let ifindex = seat.veth.ifindex;
                 self.maps.admit(ifindex)?;
-                self.maps.bind(Endpoint { ifindex, address: Some(address), via: seat.veth.via() })?;
+                self.maps.bind(Endpoint {
+                    ifindex,
+                    address: Some(address),
+                    via: seat.veth.via(),
+                })?;
             }
         }
-        let done = self.sync.apply(&self.rules, |tables| endpoints(&self.seats, &self.pods, tables))?;
+        let done = self
+            .sync
+            .apply(&self.rules, |tables| endpoints(&self.seats, &self.pods, tables))?;
         // Only now, so that a veth which was open so far meets its rules at once and nothing before them.
         let bare: Vec<u32> = self
             .seats
@@ -292,11 +317,16 @@ impl Agent {
                     continue;
                 }
             };
-            let Some(seat) = self.seats.get_mut(veth.ifindex) else { continue };
+            let Some(seat) = self.seats.get_mut(veth.ifindex) else {
+                continue;
+            };
             if let Some(address) = addresses.into_iter().find(|address| self.pods.has(address)) {
                 tracing::debug!(ifindex = veth.ifindex, %address, "a pod's veth was found");
                 (seat.address, seat.closed) = (Some(address), None);
-            } else if missed && seat.closed.is_none() && self.links.is_kept_in(&veth, &self.settings.netns_path)? {
+            } else if missed
+                && seat.closed.is_none()
+                && self.links.is_kept_in(&veth, &self.settings.netns_path)?
+            {
                 self.maps.admit(veth.ifindex)?;
                 self.hooks.attach(veth.ifindex)?;
                 (seat.closed, seat.attached) = (Some(Instant::now()), true);
@@ -307,8 +337,14 @@ impl Agent {
 
     /// Opens closed veths that turned out to be nobody's.
     fn let_go(&mut self) -> Result<(), Error> {
-        for ifindex in self.seats.nobodys(&self.pods, self.settings.let_go_after(), Instant::now()) {
-            tracing::info!(ifindex, "a veth was closed as a new pod's, but every pod has its own: let go");
+        for ifindex in self
+            .seats
+            .nobodys(&self.pods, self.settings.let_go_after(), Instant::now())
+        {
+            tracing::info!(
+                ifindex,
+                "a veth was closed as a new pod's, but every pod has its own: let go"
+            );
             detach(ifindex)?;
             self.maps.evict(ifindex)?;
             if let Some(seat) = self.seats.get_mut(ifindex) {
@@ -323,8 +359,14 @@ impl Agent {
         for seat in self.seats.iter().filter(|seat| seat.attached) {
             let ifindex = seat.veth.ifindex;
             if !self.hooks.are_attached(ifindex) {
-                tracing::warn!(ifindex, "a filter was taken away by somebody else; it is put back");
-                self.metrics.failures.with_label_values(&["filter_taken_away"]).inc();
+                tracing::warn!(
+                    ifindex,
+                    "a filter was taken away by somebody else; it is put back"
+                );
+                self.metrics
+                    .failures
+                    .with_label_values(&["filter_taken_away"])
+                    .inc();
                 self.hooks.attach(ifindex)?;
             }
         }
@@ -333,7 +375,8 @@ impl Agent {
 
     fn tell(&self) {
         let gauge = |vec: &prometheus::IntGaugeVec, label: &str, value: usize| {
-            vec.with_label_values(&[label]).set(i64::try_from(value).unwrap_or(i64::MAX));
+            vec.with_label_values(&[label])
+                .set(i64::try_from(value).unwrap_or(i64::MAX));
         };
         match self.maps.counts() {
             Ok(counts) => self.metrics.packets(&counts),
@@ -353,7 +396,11 @@ impl Agent {
         }
         let known = self.seats.iter().filter_map(|seat| seat.address);
         let (known, ended): (Vec<_>, Vec<_>) = known.partition(|address| self.pods.has(address));
-        let closed = self.seats.iter().filter(|seat| seat.address.is_none() && seat.closed.is_some()).count();
+        let closed = self
+            .seats
+            .iter()
+            .filter(|seat| seat.address.is_none() && seat.closed.is_some())
+            .count();
         gauge(&self.metrics.endpoints, "known", known.len());
         gauge(&self.metrics.endpoints, "ended", ended.len());
         gauge(&self.metrics.endpoints, "pending", closed);
@@ -365,7 +412,10 @@ impl Agent {
 fn endpoints(seats: &Seats, pods: &Pods, tables: &Tables) -> Endpoints {
     let known = seats.iter().filter_map(|seat| {
         let (ingress, egress) = pods.rulesets(&seat.address?)?;
-        Some((seat.veth.ifindex, (tables.ruleset(ingress), tables.ruleset(egress))))
+        Some((
+            seat.veth.ifindex,
+            (tables.ruleset(ingress), tables.ruleset(egress)),
+        ))
     });
     known.collect()
 }

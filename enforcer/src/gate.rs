@@ -50,7 +50,14 @@ impl Gate {
         tell: UnboundedSender<Told>,
         present: impl IntoIterator<Item = u32>,
     ) -> Self {
-        Self { links, maps, hooks, netns_path, tell, seen: present.into_iter().collect() }
+        Self {
+            links,
+            maps,
+            hooks,
+            netns_path,
+            tell,
+            seen: present.into_iter().collect(),
+        }
     }
 
     pub fn take(&mut self, news: News) {
@@ -85,7 +92,10 @@ impl Gate {
         self.maps.admit(veth.ifindex)?;
         self.hooks.attach(veth.ifindex)?;
         self.seen.insert(veth.ifindex);
-        tracing::debug!(ifindex = veth.ifindex, "a new pod's veth is closed until the pod is known");
+        tracing::debug!(
+            ifindex = veth.ifindex,
+            "a new pod's veth is closed until the pod is known"
+        );
         Ok(true)
     }
 }

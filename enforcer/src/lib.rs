@@ -13,7 +13,14 @@ pub mod metrics;
 pub mod seats;
 pub mod settings;
 pub mod sync;
-#[allow(unused_imports)]
+#[allow(
+    unused_imports,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used
+)]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/datapath.skel.rs"));
 }

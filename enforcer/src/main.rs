@@ -42,11 +42,14 @@ async fn main() -> ExitCode {
 
 /// The error and its causes, each said once.
 fn sentence(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said {
-        said if said.is_empty() => cause,
-        said if said.contains(&cause) => said,
-        said => format!("{said}: {cause}"),
-    })
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |said, cause| match said {
+            said if said.is_empty() => cause,
+            said if said.contains(&cause) => said,
+            said => format!("{said}: {cause}"),
+        })
 }
 
 async fn run() -> anyhow::Result<()> {
@@ -86,10 +89,21 @@ async fn run() -> anyhow::Result<()> {
     );
     agent.resume(&veths)?;
     let present: Vec<u32> = veths.iter().map(|veth| veth.ifindex).collect();
-    let mut gate = Gate::new(Links::open()?, maps, hooks, settings.netns_path.clone(), tell, present);
-    std::thread::Builder::new().name("gate".to_owned()).spawn(move || queued.iter().for_each(|news| gate.take(news)))?;
+    let mut gate = Gate::new(
+        Links::open()?,
+        maps,
+        hooks,
+        settings.netns_path.clone(),
+        tell,
+        present,
+    );
+    std::thread::Builder::new()
+        .name("gate".to_owned())
+        .spawn(move || queued.iter().for_each(|news| gate.take(news)))?;
 
-    let client = kube::Client::try_default().await.context("no way to the API server is configured")?;
+    let client = kube::Client::try_default()
+        .await
+        .context("no way to the API server is configured")?;
     view.watch::<NetworkPolicy>(client.clone());
     view.watch::<Pod>(client.clone());
     view.watch::<Namespace>(client.clone());

@@ -21,7 +21,8 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let buckets = prometheus::exponential_buckets(0.000_5, 2.0, 14)?;
         let name = |name: &str| format!("ringfence_enforcer_{name}");
-        let vec = |what: &str, help: &str, label: &str| IntGaugeVec::new(Opts::new(name(what), help), &[label]);
+        let vec =
+            |what: &str, help: &str, label: &str| IntGaugeVec::new(Opts::new(name(what), help), &[label]);
         let metrics = Self {
             sync_seconds: Histogram::with_opts(
                 HistogramOpts::new(
@@ -31,7 +32,10 @@ impl Metrics {
                 .buckets(buckets),
             )?,
             failures: IntCounterVec::new(
-                Opts::new(name("failures_total"), "What went wrong, by kind; the rules before stay in force meanwhile"),
+                Opts::new(
+                    name("failures_total"),
+                    "What went wrong, by kind; the rules before stay in force meanwhile",
+                ),
                 &["kind"],
             )?,
             map_entries: vec("map_entries", "Entries in a table of the kernel side", "map")?,
@@ -41,9 +45,15 @@ impl Metrics {
                 name("policy_defects"),
                 "Parts of policies of this node's pods that could not be understood, and so are closed",
             )?,
-            rules_revision: IntGauge::new(name("rules_revision"), "Grows with every change that came into force")?,
+            rules_revision: IntGauge::new(
+                name("rules_revision"),
+                "Grows with every change that came into force",
+            )?,
             packets: IntCounterVec::new(
-                Opts::new(name("packets_total"), "Packets judged at pods' veths, by verdict and reason"),
+                Opts::new(
+                    name("packets_total"),
+                    "Packets judged at pods' veths, by verdict and reason",
+                ),
                 &["verdict", "reason"],
             )?,
         };
@@ -79,6 +89,9 @@ mod tests {
         metrics.packets(&counts);
         counts[0] = 9;
         metrics.packets(&counts);
-        assert_eq!(metrics.packets.with_label_values(&["pass", "established"]).get(), 9);
+        assert_eq!(
+            metrics.packets.with_label_values(&["pass", "established"]).get(),
+            9
+        );
     }
 }

@@ -29,7 +29,10 @@ impl Pods {
             for address in &endpoint.addresses {
                 let IpAddr::V4(address) = address else { continue };
                 let same = |other: &mut Option<Rulesets>| *other = other.filter(|other| *other == rulesets);
-                pods.by_address.entry(*address).and_modify(same).or_insert(Some(rulesets));
+                pods.by_address
+                    .entry(*address)
+                    .and_modify(same)
+                    .or_insert(Some(rulesets));
             }
         }
         pods
@@ -75,7 +78,15 @@ impl Seats {
     /// Takes a veth that the kernel side knows already.
     pub fn resume(&mut self, veth: Veth, address: Option<Ipv4Addr>, now: Instant) {
         let closed = address.is_none().then_some(now);
-        self.all.insert(veth.ifindex, Seat { veth, address, closed, attached: false });
+        self.all.insert(
+            veth.ifindex,
+            Seat {
+                veth,
+                address,
+                closed,
+                attached: false,
+            },
+        );
     }
 
     /// Takes the veths that there are; those that are gone, or are others under the same index, are returned.
@@ -105,7 +116,11 @@ impl Seats {
 
     /// The veths whose pod is not known.
     pub fn unknown(&self) -> Vec<Veth> {
-        self.all.values().filter(|seat| seat.address.is_none()).map(|seat| seat.veth).collect()
+        self.all
+            .values()
+            .filter(|seat| seat.address.is_none())
+            .map(|seat| seat.veth)
+            .collect()
     }
 
     /// Whether a pod of this node has no veth, or no address to find it by.
@@ -116,7 +131,10 @@ impl Seats {
     /// How many pods have an address but no veth.
     pub fn missing(&self, pods: &Pods) -> usize {
         let seated: BTreeSet<Ipv4Addr> = self.all.values().filter_map(|seat| seat.address).collect();
-        pods.by_address.keys().filter(|address| !seated.contains(address)).count()
+        pods.by_address
+            .keys()
+            .filter(|address| !seated.contains(address))
+            .count()
     }
 
     /// Closed veths that are nobody's: every pod has its own, and has had time to get it.
@@ -125,7 +143,10 @@ impl Seats {
             return Vec::new();
         }
         let over = |since: Instant| now.duration_since(since) >= after;
-        let closed = self.all.values().filter(|seat| seat.address.is_none() && seat.closed.is_some_and(over));
+        let closed = self
+            .all
+            .values()
+            .filter(|seat| seat.address.is_none() && seat.closed.is_some_and(over));
         closed.map(|seat| seat.veth.ifindex).collect()
     }
 }
@@ -151,7 +172,12 @@ mod tests {
     }
 
     fn veth(ifindex: u32, netns: i32) -> Veth {
-        Veth { ifindex, peer: 2, netns, controller: None }
+        Veth {
+            ifindex,
+            peer: 2,
+            netns,
+            controller: None,
+        }
     }
 
     #[test]
@@ -164,9 +190,15 @@ mod tests {
 
     #[test]
     fn two_pods_with_one_address_are_known_only_if_they_have_the_same_rules() {
-        let both = pods(&[("a", "10.0.0.1", (Some(1), None)), ("b", "10.0.0.1", (Some(1), None))]);
+        let both = pods(&[
+            ("a", "10.0.0.1", (Some(1), None)),
+            ("b", "10.0.0.1", (Some(1), None)),
+        ]);
         assert_eq!(both.rulesets(&"10.0.0.1".parse().unwrap()), Some((Some(1), None)));
-        let both = pods(&[("a", "10.0.0.1", (Some(1), None)), ("b", "10.0.0.1", (None, None))]);
+        let both = pods(&[
+            ("a", "10.0.0.1", (Some(1), None)),
+            ("b", "10.0.0.1", (None, None)),
+        ]);
         assert_eq!(both.rulesets(&"10.0.0.1".parse().unwrap()), None);
     }
 

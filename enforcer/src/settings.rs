@@ -51,7 +51,12 @@ impl Settings for EnforcerSettings {
     const COMPONENT: &'static str = "enforcer";
 
     fn validate(&self) -> Result<(), Invalid> {
-        let invalid = |field, reason: &str| Err(Invalid { field, reason: reason.to_owned() });
+        let invalid = |field, reason: &str| {
+            Err(Invalid {
+                field,
+                reason: reason.to_owned(),
+            })
+        };
         if self.node_name.is_empty() {
             return invalid(
                 "nodeName",
@@ -74,9 +79,15 @@ mod tests {
 
     #[test]
     fn a_node_without_a_name_is_told_how_to_get_one() {
-        let settings = EnforcerSettings { node_name: String::new(), ..EnforcerSettings::default() };
+        let settings = EnforcerSettings {
+            node_name: String::new(),
+            ..EnforcerSettings::default()
+        };
         assert!(settings.validate().unwrap_err().to_string().contains("NODE_NAME"));
-        let settings = EnforcerSettings { node_name: "one".to_owned(), ..settings };
+        let settings = EnforcerSettings {
+            node_name: "one".to_owned(),
+            ..settings
+        };
         assert_eq!(settings.validate(), Ok(()));
     }
 }

@@ -99,7 +99,10 @@ impl<S: Store> Sync<S> {
             self.flipped = Some(Instant::now());
         }
         (self.generation, self.tables, self.state) = (plan.generation, tables, Some(state));
-        Ok(Done { writes: plan.make.len(), flips: plan.flip.len() })
+        Ok(Done {
+            writes: plan.make.len(),
+            flips: plan.flip.len(),
+        })
     }
 
     /// When a sweep is due.
@@ -113,7 +116,9 @@ impl<S: Store> Sync<S> {
         let writes = sweep(&state, &self.tables, self.generation);
         self.store.write(&writes).map_err(Error::Store)?;
         writes.iter().for_each(|write| state.take(write));
-        state.port_sets.retain(|id, _| self.tables.port_sets.contains_key(id));
+        state
+            .port_sets
+            .retain(|id, _| self.tables.port_sets.contains_key(id));
         self.encoder.retain(&state, &self.tables);
         (self.flipped, self.state) = (None, Some(state));
         Ok(())
@@ -125,7 +130,12 @@ impl<S: Store> Sync<S> {
         }
         let state = self.store.dump().map_err(Error::Store)?;
         self.encoder.reserve(&state);
-        self.generation = state.words.values().map(|word| word.generation).max().unwrap_or(self.generation);
+        self.generation = state
+            .words
+            .values()
+            .map(|word| word.generation)
+            .max()
+            .unwrap_or(self.generation);
         self.flipped = Some(Instant::now());
         Ok(state)
     }

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-
 use libbpf_rs::{
-    ErrorKind, Link, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NetfilterOpts, ProgramMut, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook,
+    ErrorKind, Link, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NetfilterOpts, ProgramMut, TC_EGRESS,
+    TC_INGRESS, TcAttachPoint, TcHook,
 };
 
 use super::{Error, Pins};
@@ -36,7 +36,6 @@ impl Hooks {
         Ok(())
     }
 
-
     /// Whether both filters are where they were put.
     pub fn are_attached(&self, ifindex: u32) -> bool {
         self.filters(ifindex).iter_mut().all(|hook| hook.query().is_ok())
@@ -48,7 +47,10 @@ impl Hooks {
     }
 
     fn filters(&self, ifindex: u32) -> [TcHook; 2] {
-        [filter(self.from_pod.as_fd(), ifindex, TC_INGRESS), filter(self.to_pod.as_fd(), ifindex, TC_EGRESS)]
+        [
+            filter(self.from_pod.as_fd(), ifindex, TC_INGRESS),
+            filter(self.to_pod.as_fd(), ifindex, TC_EGRESS),
+        ]
     }
 }
 
@@ -68,7 +70,10 @@ pub fn detach(ifindex: u32) -> Result<(), Error> {
 
 fn filter(program: BorrowedFd<'_>, ifindex: u32, point: TcAttachPoint) -> TcHook {
     let mut hook = TcHook::new(program);
-    hook.ifindex(ifindex.cast_signed()).attach_point(point).priority(PRIORITY).handle(HANDLE);
+    hook.ifindex(ifindex.cast_signed())
+        .attach_point(point)
+        .priority(PRIORITY)
+        .handle(HANDLE);
     hook
 }
 
@@ -76,7 +81,8 @@ fn clsact(ifindex: u32) -> TcHook {
     // The program is of no account for making the qdisc.
     let stdin = std::io::stdin();
     let mut hook = TcHook::new(stdin.as_fd());
-    hook.ifindex(ifindex.cast_signed()).attach_point(TC_INGRESS | TC_EGRESS);
+    hook.ifindex(ifindex.cast_signed())
+        .attach_point(TC_INGRESS | TC_EGRESS);
     hook
 }
 
@@ -88,15 +94,26 @@ fn is_no_device(error: &libbpf_rs::Error) -> bool {
 /// Puts the program behind the node's translation, and then takes away that of an agent before.
 pub fn attach_netfilter(program: &ProgramMut<'_>, pins: &Pins) -> Result<(), Error> {
     for (name, hooknum) in [("forward", NF_INET_FORWARD), ("input", NF_INET_LOCAL_IN)] {
-        let [first, second] = NETFILTER.map(|(letter, priority)| (pins.links().join(format!("{name}-{letter}")), priority));
+        let [first, second] =
+            NETFILTER.map(|(letter, priority)| (pins.links().join(format!("{name}-{letter}")), priority));
         // Both are there if an agent was killed between the two steps.
         if first.0.exists() && second.0.exists() {
             remove(&second.0)?;
         }
-        let (fresh, stale) = if first.0.exists() { (second, first) } else { (first, second) };
-        let options =
-            NetfilterOpts { protocol_family: NFPROTO_IPV4, hooknum, priority: fresh.1, ..NetfilterOpts::default() };
-        let mut link: Link = program.attach_netfilter_with_opts(options).map_err(Error::Netfilter)?;
+        let (fresh, stale) = if first.0.exists() {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        let options = NetfilterOpts {
+            protocol_family: NFPROTO_IPV4,
+            hooknum,
+            priority: fresh.1,
+            ..NetfilterOpts::default()
+        };
+        let mut link: Link = program
+            .attach_netfilter_with_opts(options)
+            .map_err(Error::Netfilter)?;
         link.pin(&fresh.0).map_err(Error::Netfilter)?;
         if stale.0.exists() {
             remove(&stale.0)?;
@@ -106,5 +123,8 @@ pub fn attach_netfilter(program: &ProgramMut<'_>, pins: &Pins) -> Result<(), Err
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
-    fs::remove_file(path).map_err(|source| Error::Pin { path: path.to_owned(), source })
+    fs::remove_file(path).map_err(|source| Error::Pin {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -32,13 +32,26 @@ pub fn load(pins: &Pins) -> Result<Datapath, Error> {
     libbpf_rs::set_print(Some((PrintLevel::Debug, say)));
     let mut storage = MaybeUninit::uninit();
     let mut builder = DatapathSkelBuilder::default();
-    builder.obj_builder.pin_root_path(pins.maps()).map_err(Error::Load)?;
-    let skeleton = builder.open(&mut storage).map_err(Error::Load)?.load().map_err(Error::Load)?;
+    builder
+        .obj_builder
+        .pin_root_path(pins.maps())
+        .map_err(Error::Load)?;
+    let skeleton = builder
+        .open(&mut storage)
+        .map_err(Error::Load)?
+        .load()
+        .map_err(Error::Load)?;
     let maps = KernelMaps::new(&skeleton.maps)?;
     let copy = |program: &libbpf_rs::ProgramMut<'_>| {
-        program.as_fd().try_clone_to_owned().map_err(|source| Error::Load(source.into()))
+        program
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| Error::Load(source.into()))
     };
-    let hooks = Hooks { from_pod: copy(&skeleton.progs.rf_from_pod)?, to_pod: copy(&skeleton.progs.rf_to_pod)? };
+    let hooks = Hooks {
+        from_pod: copy(&skeleton.progs.rf_from_pod)?,
+        to_pod: copy(&skeleton.progs.rf_to_pod)?,
+    };
     hook::attach_netfilter(&skeleton.progs.rf_translated, pins)?;
     Ok(Datapath { maps, hooks })
 }
@@ -65,7 +78,9 @@ fn release() -> String {
         if libc::uname(name.as_mut_ptr()) != 0 {
             return String::new();
         }
-        CStr::from_ptr(name.assume_init_ref().release.as_ptr()).to_string_lossy().into_owned()
+        CStr::from_ptr(name.assume_init_ref().release.as_ptr())
+            .to_string_lossy()
+            .into_owned()
     }
 }
 

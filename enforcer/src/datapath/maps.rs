@@ -14,12 +14,17 @@ use super::{EndpointRow, Error};
 use crate::encode::plan::Room;
 use crate::encode::state::{PORTS, PortBits, State, Word, Write};
 use crate::encode::tables::{EVERYTHING, PORT_SETS};
-use crate::skeleton::types::{rf_class, rf_decision, rf_decision_key, rf_prefix_key, rf_service_key};
 use crate::skeleton::DatapathMaps;
+use crate::skeleton::types::{rf_class, rf_decision, rf_decision_key, rf_prefix_key, rf_service_key};
 use crate::sync::Store;
 
 /// As declared in maps.h.
-pub const ROOM: Room = Room { addresses: 131_072, prefixes: 65_536, decisions: 1_048_576, services: 65_536 };
+pub const ROOM: Room = Room {
+    addresses: 131_072,
+    prefixes: 65_536,
+    decisions: 1_048_576,
+    services: 65_536,
+};
 const ENDPOINTS: usize = 65_536;
 /// An element of `ep` in words, and the place of an endpoint's word in it.
 const ENDPOINT_WORDS: usize = size_of::<EndpointRow>() / 8;
@@ -100,14 +105,33 @@ impl KernelMaps {
         let slot = slot(ifindex);
         match get::<u32, EndpointRow>("ep", &self.ep, &slot)? {
             Some(row) if row.ifindex == ifindex => Ok(()),
-            Some(row) if row.ifindex != 0 => Err(Error::Taken { ifindex, taken: row.ifindex }),
-            _ => put("ep", &self.ep, &slot, &EndpointRow { ifindex, via: ifindex, ..EndpointRow::default() }),
+            Some(row) if row.ifindex != 0 => Err(Error::Taken {
+                ifindex,
+                taken: row.ifindex,
+            }),
+            _ => put(
+                "ep",
+                &self.ep,
+                &slot,
+                &EndpointRow {
+                    ifindex,
+                    via: ifindex,
+                    ..EndpointRow::default()
+                },
+            ),
         }
     }
 
     /// Says whose the endpoint is. Its word is kept; an endpoint whose pod changes must be closed before.
     pub fn bind(&self, endpoint: Endpoint) -> Result<(), Error> {
-        let Endpoint { ifindex, address: Some(address), via } = endpoint else { return Ok(()) };
+        let Endpoint {
+            ifindex,
+            address: Some(address),
+            via,
+        } = endpoint
+        else {
+            return Ok(());
+        };
         let _alone = self.alone();
         let index = slot(ifindex);
         let mut row = get::<u32, EndpointRow>("ep", &self.ep, &index)?.unwrap_or_default();
@@ -123,7 +147,8 @@ impl KernelMaps {
     pub fn evict(&self, ifindex: u32) -> Result<(), Error> {
         let _alone = self.alone();
         let index = slot(ifindex);
-        let Some(row) = get::<u32, EndpointRow>("ep", &self.ep, &index)?.filter(|row| row.ifindex == ifindex) else {
+        let Some(row) = get::<u32, EndpointRow>("ep", &self.ep, &index)?.filter(|row| row.ifindex == ifindex)
+        else {
             return Ok(());
         };
         let octets = row.address.to_ne_bytes();
@@ -138,7 +163,9 @@ impl KernelMaps {
         (0..REASONS.len() as u32)
             .map(|index| {
                 let per_cpu = self.cnt.lookup_percpu(bytes(&index), MapFlags::ANY);
-                let per_cpu = per_cpu.map_err(|source| Error::Map { map: "cnt", source })?.unwrap_or_default();
+                let per_cpu = per_cpu
+                    .map_err(|source| Error::Map { map: "cnt", source })?
+                    .unwrap_or_default();
                 Ok(per_cpu.iter().filter_map(|count| read::<u64>(count)).sum())
             })
             .collect()
@@ -149,10 +176,21 @@ impl KernelMaps {
             Write::Address(address, side) => {
                 put("pod4", &self.pod4, &address.octets(), &rf_class { side: *side })
             }
-            Write::Prefix(prefix, side) => put("cidr4", &self.cidr4, &prefix_key(prefix), &rf_class { side: *side }),
-            Write::Decision(key, set) => {
-                put("dec", &self.dec, &decision_key(*key), &rf_decision { port_set: *set, ..rf_decision::default() })
-            }
+            Write::Prefix(prefix, side) => put(
+                "cidr4",
+                &self.cidr4,
+                &prefix_key(prefix),
+                &rf_class { side: *side },
+            ),
+            Write::Decision(key, set) => put(
+                "dec",
+                &self.dec,
+                &decision_key(*key),
+                &rf_decision {
+                    port_set: *set,
+                    ..rf_decision::default()
+                },
+            ),
             Write::Service(service) => put("vip", &self.vip, &service_key(*service), &1_u32),
             Write::PortSet(id, bits) => {
                 for (word, index) in bits.iter().zip(*id as usize * SET_WORDS..) {
@@ -161,14 +199,17 @@ impl KernelMaps {
                 Ok(())
             }
             Write::PortClass(ports, class) => {
-                ports.clone().for_each(|port| self.port_classes.store(port, u64::from(*class)));
+                ports
+                    .clone()
+                    .for_each(|port| self.port_classes.store(port, u64::from(*class)));
                 Ok(())
             }
             Write::Word(ifindex, word) => {
                 let index = slot(*ifindex) as usize * ENDPOINT_WORDS;
                 // An interface that went in the meantime has nothing to be told.
                 if self.endpoints.load(index) as u32 == *ifindex {
-                    self.endpoints.store(index + ENDPOINT_WORD, word.map_or(0, Word::pack));
+                    self.endpoints
+                        .store(index + ENDPOINT_WORD, word.map_or(0, Word::pack));
                 }
                 Ok(())
             }
@@ -194,12 +235,18 @@ impl Store for Arc<KernelMaps> {
             }
         })?;
         each("dec", &self.dec, |key: rf_decision_key, decision: rf_decision| {
-            state.decisions.insert((key.ruleset, key.class), decision.port_set);
+            state
+                .decisions
+                .insert((key.ruleset, key.class), decision.port_set);
         })?;
         each("vip", &self.vip, |key: rf_service_key, _: u32| {
-            let protocol = Protocol::ALL.into_iter().find(|protocol| number(*protocol) == key.protocol);
+            let protocol = Protocol::ALL
+                .into_iter()
+                .find(|protocol| number(*protocol) == key.protocol);
             if let Some(protocol) = protocol {
-                state.services.insert((address(key.address), protocol, u16::from_be(key.port)));
+                state
+                    .services
+                    .insert((address(key.address), protocol, u16::from_be(key.port)));
             }
         })?;
         for set in state.decisions.values().filter(|set| **set != EVERYTHING) {
@@ -263,12 +310,15 @@ fn number(protocol: Protocol) -> u8 {
 }
 
 fn get<K: Row, V: Row>(map: &'static str, of: &MapHandle, key: &K) -> Result<Option<V>, Error> {
-    let value = of.lookup(bytes(key), MapFlags::ANY).map_err(|source| Error::Map { map, source })?;
+    let value = of
+        .lookup(bytes(key), MapFlags::ANY)
+        .map_err(|source| Error::Map { map, source })?;
     Ok(value.and_then(|value| read(&value)))
 }
 
 fn put<K: Row, V: Row>(map: &'static str, of: &MapHandle, key: &K, value: &V) -> Result<(), Error> {
-    of.update(bytes(key), bytes(value), MapFlags::ANY).map_err(|source| Error::Map { map, source })
+    of.update(bytes(key), bytes(value), MapFlags::ANY)
+        .map_err(|source| Error::Map { map, source })
 }
 
 /// It is no error if it is gone.
@@ -281,7 +331,9 @@ fn delete<K: Row>(map: &'static str, of: &MapHandle, key: &K) -> Result<(), Erro
 
 fn each<K: Row, V: Row>(map: &'static str, of: &MapHandle, mut take: impl FnMut(K, V)) -> Result<(), Error> {
     for key in of.keys() {
-        let value = of.lookup(&key, MapFlags::ANY).map_err(|source| Error::Map { map, source })?;
+        let value = of
+            .lookup(&key, MapFlags::ANY)
+            .map_err(|source| Error::Map { map, source })?;
         if let (Some(key), Some(value)) = (read(&key), value.and_then(|value| read(&value))) {
             take(key, value);
         }

@@ -53,7 +53,10 @@ pub enum Error {
     #[error("the netfilter program could not be attached: {0}")]
     Netfilter(libbpf_rs::Error),
     #[error("map {map}: {source}")]
-    Map { map: &'static str, source: libbpf_rs::Error },
+    Map {
+        map: &'static str,
+        source: libbpf_rs::Error,
+    },
     #[error("{}: {source}", path.display())]
     Pin { path: PathBuf, source: io::Error },
     #[error("the map {map} could not be mapped into memory: {source}")]

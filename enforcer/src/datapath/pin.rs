@@ -24,8 +24,13 @@ impl Pins {
     /// # Errors
     /// If `root` is not on a BPF file system.
     pub fn prepare(root: &Path) -> Result<Self, Error> {
-        let pins = Self { root: root.to_owned() };
-        fs::create_dir_all(pins.links()).map_err(|source| Error::Pin { path: pins.links(), source })?;
+        let pins = Self {
+            root: root.to_owned(),
+        };
+        fs::create_dir_all(pins.links()).map_err(|source| Error::Pin {
+            path: pins.links(),
+            source,
+        })?;
         if !is_bpffs(root) {
             return Err(Error::NotBpffs(root.to_owned()));
         }
@@ -47,10 +52,19 @@ impl Pins {
 
     /// Removes what other layouts left, once this one is in force.
     pub fn sweep(&self) -> Result<(), Error> {
-        let entries = fs::read_dir(&self.root).map_err(|source| Error::Pin { path: self.root.clone(), source })?;
-        for entry in entries.flatten().filter(|entry| entry.file_name() != OsStr::new(LAYOUT)) {
+        let entries = fs::read_dir(&self.root).map_err(|source| Error::Pin {
+            path: self.root.clone(),
+            source,
+        })?;
+        for entry in entries
+            .flatten()
+            .filter(|entry| entry.file_name() != OsStr::new(LAYOUT))
+        {
             tracing::info!(path = %entry.path().display(), "removing the state of another version of the agent");
-            fs::remove_dir_all(entry.path()).map_err(|source| Error::Pin { path: entry.path(), source })?;
+            fs::remove_dir_all(entry.path()).map_err(|source| Error::Pin {
+                path: entry.path(),
+                source,
+            })?;
         }
         Ok(())
     }
@@ -62,14 +76,21 @@ impl Pins {
 /// If a pin cannot be removed.
 pub fn uninstall(root: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(root) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Pin { path: root.to_owned(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Pin {
+            path: root.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
 
 fn is_bpffs(path: &Path) -> bool {
-    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
     let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the path ends with a nul, and `statfs` fills the structure if it returns 0, which is checked before it is read.
-    unsafe { libc::statfs(path.as_ptr(), stat.as_mut_ptr()) == 0 && stat.assume_init().f_type as i64 == BPF_FS_MAGIC }
+    unsafe {
+        libc::statfs(path.as_ptr(), stat.as_mut_ptr()) == 0 && stat.assume_init().f_type == BPF_FS_MAGIC
+    }
 }

@@ -33,10 +33,16 @@ impl Words {
             )
         };
         if start == libc::MAP_FAILED {
-            return Err(Error::Memory { map, source: io::Error::last_os_error() });
+            return Err(Error::Memory {
+                map,
+                source: io::Error::last_os_error(),
+            });
         }
         let start = NonNull::new(start.cast());
-        start.map(|start| Self { start, count }).ok_or(Error::Memory { map, source: io::ErrorKind::AddrNotAvailable.into() })
+        start.map(|start| Self { start, count }).ok_or(Error::Memory {
+            map,
+            source: io::ErrorKind::AddrNotAvailable.into(),
+        })
     }
 
     fn all(&self) -> &[AtomicU64] {
@@ -45,7 +51,9 @@ impl Words {
     }
 
     pub fn load(&self, index: usize) -> u64 {
-        self.all().get(index).map_or(0, |word| word.load(Ordering::Acquire))
+        self.all()
+            .get(index)
+            .map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     pub fn store(&self, index: usize, value: u64) {

@@ -19,7 +19,14 @@ pub struct Ids<T> {
 impl<T: Ord + Clone> Ids<T> {
     /// Gives out `first` and up to, but without, `end`.
     pub fn new(table: &'static str, first: u32, end: u32) -> Self {
-        Self { table, first, end, next: first, numbered: BTreeMap::new(), taken: BTreeSet::new() }
+        Self {
+            table,
+            first,
+            end,
+            next: first,
+            numbered: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        }
     }
 
     /// The identifier of a content.
@@ -71,9 +78,19 @@ mod tests {
         assert_eq!(ids.intern(&"a"), Ok(a));
         ids.retain(&BTreeSet::from([b]));
         let c = ids.intern(&"c").unwrap();
-        assert!(c != a && c != b, "an identifier just freed is the last to be given out");
+        assert!(
+            c != a && c != b,
+            "an identifier just freed is the last to be given out"
+        );
         assert_eq!(ids.intern(&"d"), Ok(a));
-        assert_eq!(ids.intern(&"e"), Err(Overflow { table: "test", room: 3, needed: 4 }));
+        assert_eq!(
+            ids.intern(&"e"),
+            Err(Overflow {
+                table: "test",
+                room: 3,
+                needed: 4
+            })
+        );
         assert_eq!(ids.intern(&"b"), Ok(b));
     }
 

@@ -14,7 +14,9 @@ pub mod tables;
 
 /// A table that has no room for what it would have to hold. Nothing was written; the old rules hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{table} has room for {room} entries and would need {needed}; the rules that were in force before stay in force")]
+#[error(
+    "{table} has room for {room} entries and would need {needed}; the rules that were in force before stay in force"
+)]
 pub struct Overflow {
     pub table: &'static str,
     pub room: usize,
@@ -24,6 +26,10 @@ pub struct Overflow {
 impl Overflow {
     /// Checks a size before anything is written.
     pub fn check(table: &'static str, room: usize, needed: usize) -> Result<(), Self> {
-        if needed > room { Err(Self { table, room, needed }) } else { Ok(()) }
+        if needed > room {
+            Err(Self { table, room, needed })
+        } else {
+            Ok(())
+        }
     }
 }

@@ -53,7 +53,10 @@ pub fn plan(
 ) -> Result<Plan, Overflow> {
     let old = side(generation);
     let mut make = ports::plan(state, &tables.port_sets)?;
-    let decisions = tables.decisions.iter().filter(|(key, set)| state.decisions.get(key) != Some(set));
+    let decisions = tables
+        .decisions
+        .iter()
+        .filter(|(key, set)| state.decisions.get(key) != Some(set));
     make.extend(decisions.map(|(key, set)| Write::Decision(*key, *set)));
     let services = tables.services.difference(&state.services);
     make.extend(services.map(|service| Write::Service(*service)));
@@ -64,21 +67,37 @@ pub fn plan(
     let turn = addresses.iter().any(|(_, sides)| sides[0] != sides[1])
         || prefixes.iter().any(|(_, sides)| sides[0] != sides[1]);
     if turn {
-        let changed = addresses.into_iter().filter(|(at, sides)| state.addresses.get(at) != Some(sides));
+        let changed = addresses
+            .into_iter()
+            .filter(|(at, sides)| state.addresses.get(at) != Some(sides));
         make.extend(changed.map(|(address, sides)| Write::Address(address, sides)));
-        let changed = prefixes.into_iter().filter(|(at, sides)| state.prefixes.get(at) != Some(sides));
+        let changed = prefixes
+            .into_iter()
+            .filter(|(at, sides)| state.prefixes.get(at) != Some(sides));
         make.extend(changed.map(|(prefix, sides)| Write::Prefix(prefix, sides)));
     }
     let (flip, generation) = flip(state, endpoints, generation, turn);
-    Ok(Plan { make, flip, generation })
+    Ok(Plan {
+        make,
+        flip,
+        generation,
+    })
 }
 
 /// What to write once no packet is under way that began before the flip.
 pub fn sweep(state: &State, tables: &Tables, generation: u32) -> Vec<Write> {
     let mut writes = Vec::new();
-    let decisions = state.decisions.keys().filter(|key| !tables.decisions.contains_key(key));
+    let decisions = state
+        .decisions
+        .keys()
+        .filter(|key| !tables.decisions.contains_key(key));
     writes.extend(decisions.map(|key| Write::DropDecision(*key)));
-    writes.extend(state.services.difference(&tables.services).map(|service| Write::DropService(*service)));
+    writes.extend(
+        state
+            .services
+            .difference(&tables.services)
+            .map(|service| Write::DropService(*service)),
+    );
     // An endpoint that could not be flipped still reads the other side.
     if state.words.values().all(|word| word.side() == side(generation)) {
         for (address, sides) in &state.addresses {
@@ -114,12 +133,25 @@ fn flip(state: &State, endpoints: &Endpoints, generation: u32, turn: bool) -> (V
             !turn && (word.ingress, word.egress) == (ingress, egress) && word.side() == side(generation)
         });
         if !stays {
-            writes.push(Write::Word(*ifindex, Some(Word { ingress, egress, generation: next })));
+            writes.push(Write::Word(
+                *ifindex,
+                Some(Word {
+                    ingress,
+                    egress,
+                    generation: next,
+                }),
+            ));
         }
     }
-    let gone = state.words.keys().filter(|ifindex| !endpoints.contains_key(ifindex));
+    let gone = state
+        .words
+        .keys()
+        .filter(|ifindex| !endpoints.contains_key(ifindex));
     writes.extend(gone.map(|ifindex| Write::Word(*ifindex, None)));
-    let used = turn || writes.iter().any(|write| matches!(write, Write::Word(_, Some(_))));
+    let used = turn
+        || writes
+            .iter()
+            .any(|write| matches!(write, Write::Word(_, Some(_))));
     (writes, if used { next } else { generation })
 }
 
@@ -155,7 +187,9 @@ fn moved_prefixes(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Net, S
         .map(|prefix| {
             let before = match state.prefixes.get(prefix) {
                 Some(sides) => at(sides, old),
-                None => longest(*prefix, |shorter| state.prefixes.get(shorter).map(|sides| at(sides, old))),
+                None => longest(*prefix, |shorter| {
+                    state.prefixes.get(shorter).map(|sides| at(sides, old))
+                }),
             };
             let after = match tables.prefixes.get(prefix) {
                 Some(class) => *class,
@@ -168,16 +202,30 @@ fn moved_prefixes(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Net, S
 
 /// What the longest prefix around `prefix` says.
 fn longest(prefix: Ipv4Net, class: impl Fn(&Ipv4Net) -> Option<u32>) -> u32 {
-    std::iter::successors(prefix.supernet(), Ipv4Net::supernet).find_map(|shorter| class(&shorter)).unwrap_or(0)
+    std::iter::successors(prefix.supernet(), Ipv4Net::supernet)
+        .find_map(|shorter| class(&shorter))
+        .unwrap_or(0)
 }
 
 fn check(state: &State, tables: &Tables, room: &Room) -> Result<(), Overflow> {
     fn union<K: Ord, A, B>(a: &BTreeMap<K, A>, b: &BTreeMap<K, B>) -> usize {
         a.len() + b.keys().filter(|key| !a.contains_key(key)).count()
     }
-    Overflow::check("the table of pod addresses", room.addresses, union(&state.addresses, &tables.addresses))?;
-    Overflow::check("the table of prefixes", room.prefixes, union(&state.prefixes, &tables.prefixes))?;
-    Overflow::check("the table of decisions", room.decisions, union(&state.decisions, &tables.decisions))?;
+    Overflow::check(
+        "the table of pod addresses",
+        room.addresses,
+        union(&state.addresses, &tables.addresses),
+    )?;
+    Overflow::check(
+        "the table of prefixes",
+        room.prefixes,
+        union(&state.prefixes, &tables.prefixes),
+    )?;
+    Overflow::check(
+        "the table of decisions",
+        room.decisions,
+        union(&state.decisions, &tables.decisions),
+    )?;
     let services = state.services.union(&tables.services).count();
     Overflow::check("the table of Services", room.services, services)
 }

@@ -24,8 +24,11 @@ type Signature = (Vec<u32>, Vec<u32>);
 /// The writes that add port sets. None of them changes what a set that is there already holds: where a class is split, the
 /// new class is first put into every set that holds the old one, and then given to ports.
 pub fn plan(state: &State, wanted: &BTreeMap<u32, PortSet>) -> Result<Vec<Write>, Overflow> {
-    let fresh: BTreeMap<u32, &PortSet> =
-        wanted.iter().filter(|(id, _)| !state.port_sets.contains_key(id)).map(|(id, set)| (*id, set)).collect();
+    let fresh: BTreeMap<u32, &PortSet> = wanted
+        .iter()
+        .filter(|(id, _)| !state.port_sets.contains_key(id))
+        .map(|(id, set)| (*id, set))
+        .collect();
     if fresh.is_empty() {
         return Ok(Vec::new());
     }
@@ -37,7 +40,11 @@ pub fn plan(state: &State, wanted: &BTreeMap<u32, PortSet>) -> Result<Vec<Write>
     rows.extend(fresh.keys().map(|id| (*id, PortBits::default())));
     for ((old, new), class) in groups.keys().zip(&classes) {
         for (id, bits) in &mut rows {
-            put_bit(bits, *class, old.binary_search(id).is_ok() || new.binary_search(id).is_ok());
+            put_bit(
+                bits,
+                *class,
+                old.binary_search(id).is_ok() || new.binary_search(id).is_ok(),
+            );
         }
     }
     let mut writes: Vec<Write> = rows
@@ -46,7 +53,10 @@ pub fn plan(state: &State, wanted: &BTreeMap<u32, PortSet>) -> Result<Vec<Write>
         .map(|(id, bits)| Write::PortSet(id, bits))
         .collect();
     for (members, class) in groups.values().zip(&classes) {
-        let moved = members.iter().filter_map(|index| intervals.get(*index)).filter(|i| i.class != *class);
+        let moved = members
+            .iter()
+            .filter_map(|index| intervals.get(*index))
+            .filter(|i| i.class != *class);
         writes.extend(moved.map(|interval| Write::PortClass(interval.ports.clone(), *class)));
     }
     Ok(writes)
@@ -64,7 +74,13 @@ fn cut(classes: &[u16], fresh: &BTreeMap<u32, &PortSet>) -> Vec<Interval> {
         })
         .collect();
     let mut cuts: BTreeSet<usize> = BTreeSet::from([0, PORTS]);
-    cuts.extend(classes.windows(2).zip(1..).filter(|(pair, _)| pair[0] != pair[1]).map(|(_, at)| at));
+    cuts.extend(
+        classes
+            .windows(2)
+            .zip(1..)
+            .filter(|(pair, _)| pair[0] != pair[1])
+            .map(|(_, at)| at),
+    );
     cuts.extend(ranges.iter().flat_map(|(_, range)| [range.start, range.end]));
 
     let cuts: Vec<usize> = cuts.into_iter().collect();
@@ -78,7 +94,10 @@ fn cut(classes: &[u16], fresh: &BTreeMap<u32, &PortSet>) -> Vec<Interval> {
         .collect();
     for (id, range) in ranges {
         let first = intervals.partition_point(|interval| interval.ports.start < range.start);
-        let inside = intervals.iter_mut().skip(first).take_while(|interval| interval.ports.end <= range.end);
+        let inside = intervals
+            .iter_mut()
+            .skip(first)
+            .take_while(|interval| interval.ports.end <= range.end);
         inside.for_each(|interval| interval.sets.push(id));
     }
     intervals
@@ -89,10 +108,16 @@ fn group(state: &State, intervals: &[Interval]) -> BTreeMap<Signature, Vec<usize
     let mut groups: BTreeMap<Signature, Vec<usize>> = BTreeMap::new();
     for (index, interval) in intervals.iter().enumerate() {
         let old = of_class.entry(interval.class).or_insert_with(|| {
-            let holding = state.port_sets.iter().filter(|(_, bits)| has_bit(bits, interval.class));
+            let holding = state
+                .port_sets
+                .iter()
+                .filter(|(_, bits)| has_bit(bits, interval.class));
             holding.map(|(id, _)| *id).collect()
         });
-        groups.entry((old.clone(), interval.sets.clone())).or_default().push(index);
+        groups
+            .entry((old.clone(), interval.sets.clone()))
+            .or_default()
+            .push(index);
     }
     groups
 }
@@ -117,7 +142,10 @@ fn assign(intervals: &[Interval], groups: &BTreeMap<Signature, Vec<usize>>) -> R
     }
     let mut free = (0..PORT_CLASSES as u16).filter(|class| !in_use.contains(class));
     let missing = assigned.iter().filter(|slot| slot.is_none()).count();
-    let classes = assigned.into_iter().map(|slot| slot.or_else(|| free.next())).collect::<Option<_>>();
+    let classes = assigned
+        .into_iter()
+        .map(|slot| slot.or_else(|| free.next()))
+        .collect::<Option<_>>();
     classes.ok_or(Overflow {
         table: "the table of port classes",
         room: PORT_CLASSES,
@@ -131,7 +159,14 @@ mod tests {
     use ringfence_netpol::port::{PortRange, Protocol, Transport};
 
     fn set(ranges: &[(Protocol, u16, u16)]) -> PortSet {
-        ranges.iter().map(|(protocol, first, last)| PortRange { protocol: *protocol, first: *first, last: *last }).collect()
+        ranges
+            .iter()
+            .map(|(protocol, first, last)| PortRange {
+                protocol: *protocol,
+                first: *first,
+                last: *last,
+            })
+            .collect()
     }
 
     fn apply(state: &mut State, sets: &BTreeMap<u32, PortSet>) {
@@ -149,10 +184,17 @@ mod tests {
 
     fn assert_holds(state: &State, id: u32, set: &PortSet) {
         let ports = [0, 1, 79, 80, 81, 443, 8079, 8080, 8090, 8091, 65534, 65535];
-        for (protocol, port) in Protocol::ALL.into_iter().flat_map(|p| ports.map(|port| (p, port))) {
+        for (protocol, port) in Protocol::ALL
+            .into_iter()
+            .flat_map(|p| ports.map(|port| (p, port)))
+        {
             let class = state.port_classes[port_index(protocol, port)];
             let expected = set.contains(Transport::Port(protocol, port));
-            assert_eq!(has_bit(&state.port_sets[&id], class), expected, "{protocol}/{port} in {set}");
+            assert_eq!(
+                has_bit(&state.port_sets[&id], class),
+                expected,
+                "{protocol}/{port} in {set}"
+            );
         }
     }
 
@@ -176,15 +218,19 @@ mod tests {
         let tcp = Protocol::Tcp;
         let mut state = State::default();
         for round in 0..3000_u16 {
-            apply(&mut state, &BTreeMap::from([(u32::from(round) + 1, set(&[(tcp, round, round + 7)]))]));
+            apply(
+                &mut state,
+                &BTreeMap::from([(u32::from(round) + 1, set(&[(tcp, round, round + 7)]))]),
+            );
             state.port_sets.clear();
         }
     }
 
     #[test]
     fn too_many_kinds_of_ports_are_refused_before_anything_is_written() {
-        let sets: BTreeMap<u32, PortSet> =
-            (1..1100).map(|id| (id, set(&[(Protocol::Tcp, id as u16 * 2, id as u16 * 2)]))).collect();
+        let sets: BTreeMap<u32, PortSet> = (1..1100)
+            .map(|id| (id, set(&[(Protocol::Tcp, id as u16 * 2, id as u16 * 2)])))
+            .collect();
         let overflow = plan(&State::default(), &sets).unwrap_err();
         assert_eq!((overflow.room, overflow.needed), (1024, 1100));
     }

@@ -68,7 +68,8 @@ pub fn port_index(protocol: Protocol, port: u16) -> usize {
 }
 
 pub fn has_bit(bits: &PortBits, class: u16) -> bool {
-    bits.get(usize::from(class) / 64).is_some_and(|word| word >> (class % 64) & 1 == 1)
+    bits.get(usize::from(class) / 64)
+        .is_some_and(|word| word >> (class % 64) & 1 == 1)
 }
 
 pub fn put_bit(bits: &mut PortBits, class: u16, value: bool) {
@@ -150,7 +151,9 @@ impl State {
     /// Classes that anything refers to.
     pub fn classes(&self) -> impl Iterator<Item = u32> {
         let sides = self.addresses.values().chain(self.prefixes.values()).flatten();
-        sides.copied().chain(self.decisions.keys().map(|(_, class)| *class))
+        sides
+            .copied()
+            .chain(self.decisions.keys().map(|(_, class)| *class))
     }
 
     /// Rulesets that anything refers to.
@@ -166,7 +169,11 @@ mod tests {
 
     #[test]
     fn a_word_is_what_was_packed_and_no_word_is_an_unknown_pod() {
-        let word = Word { ingress: 0xabcde, egress: 0x12345, generation: 0xfedcba };
+        let word = Word {
+            ingress: 0xabcde,
+            egress: 0x12345,
+            generation: 0xfedcba,
+        };
         assert_eq!(Word::unpack(word.pack()), Some(word));
         assert_eq!(Word::unpack(0), None);
     }

@@ -38,7 +38,10 @@ pub struct Tables {
 impl Tables {
     /// The identifier of a ruleset of the rules that this was made of.
     pub fn ruleset(&self, index: Option<RulesetIx>) -> u32 {
-        index.and_then(|index| self.rulesets.get(index as usize)).copied().unwrap_or(OPEN)
+        index
+            .and_then(|index| self.rulesets.get(index as usize))
+            .copied()
+            .unwrap_or(OPEN)
     }
 }
 
@@ -71,26 +74,41 @@ impl Default for Encoder {
 impl Encoder {
     pub fn encode(&mut self, rules: &NodeRules) -> Result<Tables, Overflow> {
         let peers = self.number_peers(&rules.peers);
-        let mut tables = Tables { services: services(rules), ..Tables::default() };
+        let mut tables = Tables {
+            services: services(rules),
+            ..Tables::default()
+        };
 
         let mut classes = BTreeMap::from([(ANYONE, ANYONE)]);
         for (address, class) in &rules.addresses {
             if let IpAddr::V4(address) = address {
-                tables.addresses.insert(*address, self.class(rules, &peers, &mut classes, *class)?);
+                tables
+                    .addresses
+                    .insert(*address, self.class(rules, &peers, &mut classes, *class)?);
             }
         }
         for (prefix, class) in &rules.blocks {
             if let IpNet::V4(prefix) = prefix {
-                tables.prefixes.insert(*prefix, self.class(rules, &peers, &mut classes, *class)?);
+                tables
+                    .prefixes
+                    .insert(*prefix, self.class(rules, &peers, &mut classes, *class)?);
             }
         }
         for ruleset in &rules.rulesets {
-            let content = ruleset.rules.iter().map(|rule| rule_content(rule, &peers)).collect();
-            tables.rulesets.push(self.rulesets.intern(&(ruleset.direction, content))?);
+            let content = ruleset
+                .rules
+                .iter()
+                .map(|rule| rule_content(rule, &peers))
+                .collect();
+            tables
+                .rulesets
+                .push(self.rulesets.intern(&(ruleset.direction, content))?);
         }
         for ((ruleset, class), ports) in &rules.decisions {
             // A class without an entry here belongs to no address of this family.
-            let (Some(class), ruleset) = (classes.get(class), tables.ruleset(Some(*ruleset))) else { continue };
+            let (Some(class), ruleset) = (classes.get(class), tables.ruleset(Some(*ruleset))) else {
+                continue;
+            };
             let set = match ports {
                 PortSet::All => EVERYTHING,
                 PortSet::Ranges(_) => {
@@ -115,7 +133,8 @@ impl Encoder {
     pub fn retain(&mut self, state: &State, tables: &Tables) {
         let wanted = tables.addresses.values().chain(tables.prefixes.values()).copied();
         self.classes.retain(&state.classes().chain(wanted).collect());
-        self.rulesets.retain(&state.rulesets().chain(tables.rulesets.iter().copied()).collect());
+        self.rulesets
+            .retain(&state.rulesets().chain(tables.rulesets.iter().copied()).collect());
         let sets = state.decisions.values().chain(tables.decisions.values());
         self.port_sets.retain(&sets.copied().collect());
     }
@@ -147,8 +166,12 @@ impl Encoder {
         if let Some(id) = known.get(&class) {
             return Ok(*id);
         }
-        let Some(content) = rules.classes.get(class as usize) else { return Ok(ANYONE) };
-        let id = self.classes.intern(&(numbers(&content.peers, peers), content.named_ports.clone()))?;
+        let Some(content) = rules.classes.get(class as usize) else {
+            return Ok(ANYONE);
+        };
+        let id = self
+            .classes
+            .intern(&(numbers(&content.peers, peers), content.named_ports.clone()))?;
         known.insert(class, id);
         Ok(id)
     }
@@ -160,8 +183,11 @@ fn rule_content(rule: &OpenRule, peers: &[u64]) -> Rule {
 }
 
 fn numbers(indices: &[PeerIx], peers: &[u64]) -> Vec<u64> {
-    let mut numbers: Vec<u64> =
-        indices.iter().filter_map(|index| peers.get(*index as usize)).copied().collect();
+    let mut numbers: Vec<u64> = indices
+        .iter()
+        .filter_map(|index| peers.get(*index as usize))
+        .copied()
+        .collect();
     numbers.sort_unstable();
     numbers
 }

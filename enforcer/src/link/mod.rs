@@ -63,7 +63,12 @@ impl Veth {
             }
         }
         let ifindex = message.header.index;
-        veth.then_some(Self { ifindex, peer: peer?, netns: netns?, controller })
+        veth.then_some(Self {
+            ifindex,
+            peer: peer?,
+            netns: netns?,
+            controller,
+        })
     }
 
     /// Where the node receives what the peer sends.
@@ -79,7 +84,9 @@ pub struct Links {
 
 impl Links {
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { netlink: Netlink::open()? })
+        Ok(Self {
+            netlink: Netlink::open()?,
+        })
     }
 
     /// All veths whose peers are in other namespaces, but not the one that has the default route.
@@ -100,9 +107,13 @@ impl Links {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let answers = self.netlink.ask("listing routes", RouteNetlinkMessage::GetRoute(request), Ask::All)?;
+            let answers =
+                self.netlink
+                    .ask("listing routes", RouteNetlinkMessage::GetRoute(request), Ask::All)?;
             for answer in &answers {
-                let RouteNetlinkMessage::NewRoute(route) = answer else { continue };
+                let RouteNetlinkMessage::NewRoute(route) = answer else {
+                    continue;
+                };
                 if route.header.destination_prefix_length != 0 {
                     continue;
                 }
@@ -125,12 +136,18 @@ impl Links {
         let mut request = AddressMessage::default();
         request.header.family = AddressFamily::Inet;
         request.header.index = veth.peer;
-        request.attributes.push(AddressAttribute::TargetNetNsId(veth.netns));
+        request
+            .attributes
+            .push(AddressAttribute::TargetNetNsId(veth.netns));
         let asking = "asking for the addresses behind a veth";
-        let answers = self.netlink.ask(asking, RouteNetlinkMessage::GetAddress(request), Ask::All)?;
+        let answers = self
+            .netlink
+            .ask(asking, RouteNetlinkMessage::GetAddress(request), Ask::All)?;
         let mut found = Vec::new();
         for answer in answers {
-            let RouteNetlinkMessage::NewAddress(address) = answer else { continue };
+            let RouteNetlinkMessage::NewAddress(address) = answer else {
+                continue;
+            };
             if address.header.index != veth.peer {
                 continue;
             }
@@ -145,10 +162,14 @@ impl Links {
 
     /// Whether the peer is in a namespace that is kept in this folder, as container runtimes do.
     pub fn is_kept_in(&mut self, veth: &Veth, folder: &Path) -> Result<bool, Error> {
-        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(false) };
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Ok(false);
+        };
         for entry in entries.flatten() {
             // It may be gone by now.
-            let Ok(file) = File::open(entry.path()) else { continue };
+            let Ok(file) = File::open(entry.path()) else {
+                continue;
+            };
             if self.netns_id(&file)? == Some(veth.netns) {
                 return Ok(true);
             }
@@ -158,18 +179,25 @@ impl Links {
 
     fn netns_id(&mut self, netns: &File) -> Result<Option<i32>, Error> {
         let mut request = NsidMessage::default();
-        request.attributes.push(NsidAttribute::Fd(netns.as_raw_fd().cast_unsigned()));
+        request
+            .attributes
+            .push(NsidAttribute::Fd(netns.as_raw_fd().cast_unsigned()));
         let asking = "asking for a network namespace's identifier";
-        let answers = match self.netlink.ask(asking, RouteNetlinkMessage::GetNsId(request), Ask::One) {
+        let answers = match self
+            .netlink
+            .ask(asking, RouteNetlinkMessage::GetNsId(request), Ask::One)
+        {
             // No namespace is kept in this file.
             Err(error) if error.source.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
             answers => answers?,
         };
         Ok(answers.iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewNsId(message) => message.attributes.iter().find_map(|attribute| match attribute {
-                NsidAttribute::Id(id) => Some(*id).filter(|id| *id >= 0),
-                _ => None,
-            }),
+            RouteNetlinkMessage::NewNsId(message) => {
+                message.attributes.iter().find_map(|attribute| match attribute {
+                    NsidAttribute::Id(id) => Some(*id).filter(|id| *id >= 0),
+                    _ => None,
+                })
+            }
             _ => None,
         }))
     }

@@ -33,7 +33,10 @@ impl Netlink {
             socket.connect(&SocketAddr::new(0, 0))?;
             Ok(socket)
         };
-        let socket = open().map_err(|source| Error { asking: "opening a socket", source })?;
+        let socket = open().map_err(|source| Error {
+            asking: "opening a socket",
+            source,
+        })?;
         Ok(Self { socket, sequence: 0 })
     }
 
@@ -44,7 +47,8 @@ impl Netlink {
         request: RouteNetlinkMessage,
         ask: Ask,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
-        self.exchange(request, ask).map_err(|source| Error { asking, source })
+        self.exchange(request, ask)
+            .map_err(|source| Error { asking, source })
     }
 
     fn exchange(&mut self, request: RouteNetlinkMessage, ask: Ask) -> io::Result<Vec<RouteNetlinkMessage>> {
@@ -82,7 +86,9 @@ impl Netlink {
 pub fn messages(datagram: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
-        let length = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize)?;
+        let length = rest
+            .first_chunk::<4>()
+            .map(|bytes| u32::from_ne_bytes(*bytes) as usize)?;
         let message = rest.get(..length).filter(|_| length >= 16)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(NetlinkMessage::deserialize(message).ok())

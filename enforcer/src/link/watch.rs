@@ -37,13 +37,18 @@ pub fn watch(take: impl FnMut(News) + Send + 'static) -> Result<(), Error> {
     let asking = "watching interfaces";
     let socket = open().map_err(|source| Error { asking, source })?;
     let thread = thread::Builder::new().name("links".to_owned());
-    thread.spawn(move || follow(&socket, take)).map(drop).map_err(|source| Error { asking, source })
+    thread
+        .spawn(move || follow(&socket, take))
+        .map(drop)
+        .map_err(|source| Error { asking, source })
 }
 
 fn follow(socket: &Socket, mut take: impl FnMut(News)) {
     loop {
         match socket.recv_from_full() {
-            Ok((datagram, _)) => messages(&datagram).filter_map(|m| news(&m.payload)).for_each(&mut take),
+            Ok((datagram, _)) => messages(&datagram)
+                .filter_map(|m| news(&m.payload))
+                .for_each(&mut take),
             Err(error) => {
                 if error.raw_os_error() != Some(libc::ENOBUFS) {
                     tracing::warn!(%error, "news of interfaces could not be received; looking again");

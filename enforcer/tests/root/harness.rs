@@ -23,13 +23,20 @@ pub fn alone(test: impl FnOnce() + Send + 'static) {
     // SAFETY: asks for a number.
     if unsafe { libc::geteuid() } != 0 {
         let skip = std::env::var("RINGFENCE_SKIP_ROOT").is_ok_and(|value| value == "1");
-        assert!(skip, "this test loads programs into the kernel and needs root; RINGFENCE_SKIP_ROOT=1 leaves it out");
+        assert!(
+            skip,
+            "this test loads programs into the kernel and needs root; RINGFENCE_SKIP_ROOT=1 leaves it out"
+        );
         eprintln!("left out: needs root");
         return;
     }
     let thread = thread::spawn(|| {
         // SAFETY: concerns this thread only, which ends with the test.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) }, 0, "unshare");
+        assert_eq!(
+            unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) },
+            0,
+            "unshare"
+        );
         run("mount --make-rprivate /");
         run("mount -t bpf bpf /sys/fs/bpf");
         run("ip link set lo up");
@@ -44,7 +51,11 @@ pub fn alone(test: impl FnOnce() + Send + 'static) {
 pub fn run(command: &str) {
     let words: Vec<&str> = command.split_whitespace().collect();
     let output = Command::new(words[0]).args(&words[1..]).output().expect(words[0]);
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The loaded kernel side, and what brings rules to it.
@@ -60,13 +71,23 @@ impl Kernel {
         let pins = Pins::prepare(Path::new(PINS)).unwrap();
         let Datapath { maps, hooks } = datapath::load(&pins).unwrap_or_else(|error| panic!("{error}"));
         let maps = Arc::new(maps);
-        Self { sync: Sync::new(Arc::clone(&maps), ROOM), maps, hooks }
+        Self {
+            sync: Sync::new(Arc::clone(&maps), ROOM),
+            maps,
+            hooks,
+        }
     }
 
     /// Makes an interface the veth of the pod with this address.
     pub fn seat(&self, ifindex: u32, address: Ipv4Addr) {
         self.maps.admit(ifindex).unwrap();
-        self.maps.bind(Endpoint { ifindex, address: Some(address), via: ifindex }).unwrap();
+        self.maps
+            .bind(Endpoint {
+                ifindex,
+                address: Some(address),
+                via: ifindex,
+            })
+            .unwrap();
     }
 
     /// Brings rules into force for pods by their interfaces.
@@ -93,7 +114,10 @@ impl Kernel {
 
     /// How often there was this reason.
     pub fn count(&self, reason: &str) -> u64 {
-        let at = datapath::REASONS.iter().position(|(_, _, name)| *name == reason).expect(reason);
+        let at = datapath::REASONS
+            .iter()
+            .position(|(_, _, name)| *name == reason)
+            .expect(reason);
         self.maps.counts().unwrap()[at]
     }
 }
@@ -113,16 +137,29 @@ fn test_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32, from: u32) -> 
     };
     // SAFETY: all pointers are to live values of the sizes beside them, and the kernel only reads them.
     let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
-    assert_eq!(result, 0, "test_run of {} bytes: {}", packet.len(), std::io::Error::last_os_error());
+    assert_eq!(
+        result,
+        0,
+        "test_run of {} bytes: {}",
+        packet.len(),
+        std::io::Error::last_os_error()
+    );
     options.retval
 }
 
 /// A thread in another network namespace; its result.
-pub fn within<T: Send + 'static>(netns: &str, act: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+pub fn within<T: Send + 'static>(
+    netns: &str,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
     let file = File::open(format!("/run/netns/{netns}")).unwrap();
     thread::spawn(move || {
         // SAFETY: concerns this thread only.
-        assert_eq!(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, 0, "setns");
+        assert_eq!(
+            unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) },
+            0,
+            "setns"
+        );
         act()
     })
 }

@@ -22,7 +22,9 @@ fn address(pod: u8) -> Ipv4Addr {
 fn pod(name: &str, number: u8) -> u32 {
     let address = address(number);
     run(&format!("ip netns add {name}"));
-    run(&format!("ip link add veth{number} type veth peer name eth0 netns {name}"));
+    run(&format!(
+        "ip link add veth{number} type veth peer name eth0 netns {name}"
+    ));
     run(&format!("ip link set veth{number} up"));
     run(&format!("ip address add 10.0.0.254/32 dev veth{number}"));
     run(&format!("ip route add {address}/32 dev veth{number}"));
@@ -61,7 +63,14 @@ fn only_friends() -> Value {
 }
 
 fn enforce(kernel: &mut Kernel, [web, friend, stranger]: [u32; 3], policies: &[Value]) {
-    kernel.enforce(&with(policies), &[(web, &key("web")), (friend, &key("friend")), (stranger, &key("stranger"))]);
+    kernel.enforce(
+        &with(policies),
+        &[
+            (web, &key("web")),
+            (friend, &key("friend")),
+            (stranger, &key("stranger")),
+        ],
+    );
 }
 
 /// Serves TCP and UDP echo in a namespace, as long as the test lasts.
@@ -93,7 +102,9 @@ fn serve(netns: &str) {
 
 fn connect(netns: &str, to: Ipv4Addr) -> Option<TcpStream> {
     let to = SocketAddr::new(IpAddr::V4(to), 80);
-    within(netns, move || TcpStream::connect_timeout(&to, PATIENCE).ok()).join().unwrap()
+    within(netns, move || TcpStream::connect_timeout(&to, PATIENCE).ok())
+        .join()
+        .unwrap()
 }
 
 fn asks(netns: &str, to: Ipv4Addr) -> bool {
@@ -164,14 +175,23 @@ fn policy_holds_between_pods_of_a_node_and_outlives_the_agent() {
         enforce(&mut kernel, seats, &[only_friends()]);
         assert!(connect("friend", web).is_some() && asks("friend", web) && pings("friend", web));
         assert!(connect("stranger", web).is_none() && !asks("stranger", web) && !pings("stranger", web));
-        assert!(!lives(&mut connection), "a live connection is cut by a policy that does not allow it");
-        assert!(connect("web", address(2)).is_some() && asks("web", address(2)), "answers come in");
+        assert!(
+            !lives(&mut connection),
+            "a live connection is cut by a policy that does not allow it"
+        );
+        assert!(
+            connect("web", address(2)).is_some() && asks("web", address(2)),
+            "answers come in"
+        );
         let node = TcpStream::connect_timeout(&SocketAddr::new(IpAddr::V4(web), 80), PATIENCE);
         assert!(node.is_ok(), "the node reaches its pods: {node:?}");
 
         let mut connection = connect("friend", web).unwrap();
         drop(kernel);
-        assert!(lives(&mut connection), "a connection does not notice that the agent is gone");
+        assert!(
+            lives(&mut connection),
+            "a connection does not notice that the agent is gone"
+        );
         assert!(connect("friend", web).is_some() && connect("stranger", web).is_none());
 
         let mut kernel = Kernel::load();
@@ -212,7 +232,11 @@ fn pods_veths_are_found_by_what_is_behind_them() {
         }
         run("ip link add bridge0 type bridge");
         run("ip link set veth2 master bridge0");
-        let bridge: u32 = std::fs::read_to_string("/sys/class/net/bridge0/ifindex").unwrap().trim().parse().unwrap();
+        let bridge: u32 = std::fs::read_to_string("/sys/class/net/bridge0/ifindex")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         let ways: Vec<u32> = veths(&mut links).iter().map(Veth::via).collect();
         assert_eq!(ways, [seats[0], bridge, seats[2]]);
     });
@@ -230,8 +254,21 @@ fn a_new_veth_is_closed_at_once() {
         let hooks = Arc::new(hooks);
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let gate_links = Links::open().unwrap();
-        let present: Vec<u32> = Links::open().unwrap().veths().unwrap().iter().map(|veth| veth.ifindex).collect();
-        let mut gate = Gate::new(gate_links, maps, Arc::clone(&hooks), "/run/netns".into(), tell, present);
+        let present: Vec<u32> = Links::open()
+            .unwrap()
+            .veths()
+            .unwrap()
+            .iter()
+            .map(|veth| veth.ifindex)
+            .collect();
+        let mut gate = Gate::new(
+            gate_links,
+            maps,
+            Arc::clone(&hooks),
+            "/run/netns".into(),
+            tell,
+            present,
+        );
         watch(move |news| gate.take(news)).unwrap();
         let new = pod("new", 9);
         let deadline = Instant::now() + Duration::from_secs(5);

@@ -27,11 +27,22 @@ pub struct Ip {
 
 impl Ip {
     pub fn new(from: Ipv4Addr, to: Ipv4Addr) -> Self {
-        Self { from, to, options: vec![], id: 1, more: false, offset: 0 }
+        Self {
+            from,
+            to,
+            options: vec![],
+            id: 1,
+            more: false,
+            offset: 0,
+        }
     }
 
     pub fn answer(&self) -> Self {
-        Self { from: self.to, to: self.from, ..self.clone() }
+        Self {
+            from: self.to,
+            to: self.from,
+            ..self.clone()
+        }
     }
 
     pub fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -93,7 +104,16 @@ pub fn udp(from: u16, to: u16) -> Vec<u8> {
 /// An ICMPv6 message of a type; with the router alert, as listener reports have it.
 pub fn icmp6(kind: u8, alert: bool) -> Vec<u8> {
     let options: &[u8] = if alert { &[58, 0, 5, 2, 0, 0, 1, 0] } else { &[] };
-    let mut bytes = vec![0x60, 0, 0, 0, 0, 8 + options.len() as u8, if alert { 0 } else { 58 }, 255];
+    let mut bytes = vec![
+        0x60,
+        0,
+        0,
+        0,
+        0,
+        8 + options.len() as u8,
+        if alert { 0 } else { 58 },
+        255,
+    ];
     bytes.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     bytes.extend([0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     bytes.extend(options);

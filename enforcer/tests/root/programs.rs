@@ -34,7 +34,8 @@ fn some_pods() -> Vec<(&'static str, Value, &'static str)> {
 }
 
 fn with(policies: &[Value]) -> NodeRules {
-    let services = [json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]})];
+    let services =
+        [json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]})];
     rules(&some_pods(), policies, &services)
 }
 
@@ -92,12 +93,18 @@ fn every_program_passes_the_verifier_and_a_second_agent_takes_over_its_maps() {
 }
 
 #[test]
-fn an_interface_that_is_no_endpoint_passes_all_and_one_whose_pod_is_not_known_passes_nothing_but_neighbours() {
+fn an_interface_that_is_no_endpoint_passes_all_and_one_whose_pod_is_not_known_passes_nothing_but_neighbours()
+{
     alone(|| {
         let kernel = Kernel::load();
         assert!(kernel.passes_out(VETH, &out_to(FRIEND).udp(1, 2)));
         kernel.maps.admit(VETH).unwrap();
-        for packet in [out_to(FRIEND).udp(1, 2), out_to(FRIEND).tcp(1, 2, ACK), icmp6(128, false), frame(0x8863, &[0; 40])] {
+        for packet in [
+            out_to(FRIEND).udp(1, 2),
+            out_to(FRIEND).tcp(1, 2, ACK),
+            icmp6(128, false),
+            frame(0x8863, &[0; 40]),
+        ] {
             assert!(!kernel.passes_out(VETH, &packet) && !kernel.passes_in(VETH, &packet, 0));
         }
         for packet in [frame(0x0806, &[0; 28]), icmp6(135, false), icmp6(143, true)] {
@@ -112,14 +119,23 @@ fn a_flow_that_is_allowed_is_answered_and_one_that_is_not_is_neither() {
     alone(|| {
         let kernel = kernel(&[from_friend()]);
         let friend = in_from(FRIEND);
-        assert!(!kernel.passes_out(VETH, &friend.answer().udp(53, 999)), "nobody asked yet");
+        assert!(
+            !kernel.passes_out(VETH, &friend.answer().udp(53, 999)),
+            "nobody asked yet"
+        );
         assert!(kernel.passes_in(VETH, &friend.udp(999, 53), UPLINK));
         assert!(kernel.passes_out(VETH, &friend.answer().udp(53, 999)));
-        assert!(!kernel.passes_out(VETH, &friend.answer().udp(53, 998)), "another port is another flow");
+        assert!(
+            !kernel.passes_out(VETH, &friend.answer().udp(53, 998)),
+            "another port is another flow"
+        );
         assert!(kernel.passes_in(VETH, &friend.tcp(999, 80, SYN), UPLINK));
         assert!(kernel.passes_out(VETH, &friend.answer().tcp(80, 999, SYN | ACK)));
         assert!(!kernel.passes_in(VETH, &friend.tcp(999, 81, SYN), UPLINK));
-        assert!(!kernel.passes_in(VETH, &friend.sctp(999, 80), UPLINK), "SCTP is not TCP");
+        assert!(
+            !kernel.passes_in(VETH, &friend.sctp(999, 80), UPLINK),
+            "SCTP is not TCP"
+        );
         assert!(!kernel.passes_in(VETH, &in_from(STRANGER).udp(999, 53), UPLINK));
     });
 }
@@ -134,7 +150,10 @@ fn an_opposite_connection_on_the_ports_of_a_known_one_is_judged_by_itself() {
         assert!(kernel.passes_out(VETH, &out_to(FRIEND).icmp(8, 5)));
         assert!(kernel.passes_in(VETH, &in_from(FRIEND).icmp(0, 5), UPLINK));
         assert!(!kernel.passes_in(VETH, &in_from(FRIEND).icmp(8, 5), UPLINK));
-        assert!(!kernel.passes_in(VETH, &in_from(FRIEND).icmp(0, 6), UPLINK), "an answer to nothing");
+        assert!(
+            !kernel.passes_in(VETH, &in_from(FRIEND).icmp(0, 6), UPLINK),
+            "an answer to nothing"
+        );
     });
 }
 
@@ -142,7 +161,10 @@ fn an_opposite_connection_on_the_ports_of_a_known_one_is_judged_by_itself() {
 fn a_connection_that_was_forgotten_is_picked_up_if_it_could_have_been_opened() {
     alone(|| {
         let kernel = kernel(&[from_friend()]);
-        assert!(kernel.passes_out(VETH, &out_to(FRIEND).tcp(80, 1000, ACK)), "the friend may have opened it");
+        assert!(
+            kernel.passes_out(VETH, &out_to(FRIEND).tcp(80, 1000, ACK)),
+            "the friend may have opened it"
+        );
         assert!(!kernel.passes_out(VETH, &out_to(FRIEND).tcp(81, 1000, ACK)));
         assert!(!kernel.passes_in(VETH, &in_from(STRANGER).tcp(1000, 80, ACK), UPLINK));
         assert_eq!(kernel.count("picked_up"), 1);
@@ -158,8 +180,14 @@ fn a_change_of_policy_cuts_what_it_closes_and_keeps_what_it_does_not() {
         assert!(kernel.passes_in(VETH, &served.tcp(1000, 80, SYN), UPLINK));
         enforce(&mut kernel, &[from_friend()]);
         assert!(!kernel.passes_out(VETH, &opened.tcp(1000, 80, ACK)));
-        assert!(!kernel.passes_in(VETH, &opened.answer().tcp(80, 1000, ACK), UPLINK), "nor from the other side");
-        assert!(kernel.passes_out(VETH, &served.answer().tcp(80, 1000, ACK)), "judged again by who opened it");
+        assert!(
+            !kernel.passes_in(VETH, &opened.answer().tcp(80, 1000, ACK), UPLINK),
+            "nor from the other side"
+        );
+        assert!(
+            kernel.passes_out(VETH, &served.answer().tcp(80, 1000, ACK)),
+            "judged again by who opened it"
+        );
         enforce(&mut kernel, &[closed()]);
         assert!(!kernel.passes_out(VETH, &served.answer().tcp(80, 1000, ACK)));
         assert_eq!((kernel.count("rejudged"), kernel.count("cut")), (1, 3));
@@ -173,11 +201,17 @@ fn what_the_node_makes_reaches_the_pod_and_is_answered() {
     alone(|| {
         let mut kernel = kernel(&[closed()]);
         let node = in_from(Ipv4Addr::new(192, 0, 2, 1));
-        assert!(!kernel.passes_in(VETH, &node.tcp(1000, 80, SYN), UPLINK), "forwarded with the node's address");
+        assert!(
+            !kernel.passes_in(VETH, &node.tcp(1000, 80, SYN), UPLINK),
+            "forwarded with the node's address"
+        );
         assert!(kernel.passes_in(VETH, &node.tcp(1000, 80, SYN), 0));
         assert!(kernel.passes_out(VETH, &node.answer().tcp(80, 1000, SYN | ACK)));
         enforce(&mut kernel, &[closed(), to_friend()]);
-        assert!(kernel.passes_out(VETH, &node.answer().tcp(80, 1000, ACK)), "also after a change of policy");
+        assert!(
+            kernel.passes_out(VETH, &node.answer().tcp(80, 1000, ACK)),
+            "also after a change of policy"
+        );
         assert!(!kernel.passes_out(VETH, &node.answer().tcp(80, 1001, SYN)));
     });
 }
@@ -200,18 +234,44 @@ fn only_the_pods_own_address_gets_out_of_it() {
 fn ports_are_found_behind_options_and_fragments_follow_their_first() {
     alone(|| {
         let kernel = kernel(&[from_friend()]);
-        let optioned = Ip { options: vec![1; 8], ..in_from(FRIEND) };
+        let optioned = Ip {
+            options: vec![1; 8],
+            ..in_from(FRIEND)
+        };
         assert!(kernel.passes_in(VETH, &optioned.udp(999, 53), UPLINK));
         // Read at the usual place, the options would be these allowed ports.
-        let disguised = Ip { options: vec![3, 231, 0, 53, 0, 0, 0, 0], ..in_from(FRIEND) };
+        let disguised = Ip {
+            options: vec![3, 231, 0, 53, 0, 0, 0, 0],
+            ..in_from(FRIEND)
+        };
         assert!(!kernel.passes_in(VETH, &disguised.udp(999, 54), UPLINK));
 
-        let first = Ip { more: true, id: 77, ..in_from(FRIEND) };
-        let later = Ip { offset: 100, ..first.clone() };
-        assert!(!kernel.passes_in(VETH, &later.raw(17, &[0; 64]), UPLINK), "its first has not come");
+        let first = Ip {
+            more: true,
+            id: 77,
+            ..in_from(FRIEND)
+        };
+        let later = Ip {
+            offset: 100,
+            ..first.clone()
+        };
+        assert!(
+            !kernel.passes_in(VETH, &later.raw(17, &[0; 64]), UPLINK),
+            "its first has not come"
+        );
         assert!(kernel.passes_in(VETH, &first.udp(998, 53), UPLINK));
         assert!(kernel.passes_in(VETH, &later.raw(17, &[0; 64]), UPLINK));
-        assert!(!kernel.passes_in(VETH, &Ip { id: 78, ..later.clone() }.raw(17, &[0; 64]), UPLINK));
+        assert!(
+            !kernel.passes_in(
+                VETH,
+                &Ip {
+                    id: 78,
+                    ..later.clone()
+                }
+                .raw(17, &[0; 64]),
+                UPLINK
+            )
+        );
         let overwriting = Ip { offset: 1, ..first };
         assert!(!kernel.passes_in(VETH, &overwriting.raw(6, &[0; 64]), UPLINK));
     });
@@ -242,8 +302,14 @@ fn a_service_is_let_out_and_answers_only_after_its_real_destination_was_judged()
         assert!(!kernel.passes_in(VETH, &service.answer().udp(53, 1000), UPLINK));
         assert!(kernel.passes_out(VETH, &service.tcp(1000, 80, SYN)));
         assert!(!kernel.passes_in(VETH, &service.answer().tcp(80, 1000, SYN | ACK), UPLINK));
-        assert!(!kernel.passes_out(VETH, &service.tcp(1000, 81, SYN)), "not a port of the Service");
-        assert!(!kernel.passes_out(VETH, &service.icmp(8, 1)), "not translated, so judged as the address that it is");
+        assert!(
+            !kernel.passes_out(VETH, &service.tcp(1000, 81, SYN)),
+            "not a port of the Service"
+        );
+        assert!(
+            !kernel.passes_out(VETH, &service.icmp(8, 1)),
+            "not translated, so judged as the address that it is"
+        );
         assert!(
             kernel.passes_in(VETH, &service.answer().tcp(80, 999, ACK), UPLINK),
             "a connection from before does not stall before it is judged"
@@ -255,7 +321,15 @@ fn a_service_is_let_out_and_answers_only_after_its_real_destination_was_judged()
 fn what_cannot_be_judged_falls_at_isolated_pods_only() {
     alone(|| {
         let mut kernel = kernel(&[]);
-        let odd = [icmp6(128, false), frame(0x8863, &[0; 40]), Ip { offset: 9, ..out_to(FRIEND) }.raw(17, &[0; 16])];
+        let odd = [
+            icmp6(128, false),
+            frame(0x8863, &[0; 40]),
+            Ip {
+                offset: 9,
+                ..out_to(FRIEND)
+            }
+            .raw(17, &[0; 16]),
+        ];
         assert!(odd.iter().all(|packet| kernel.passes_out(VETH, packet)));
         enforce(&mut kernel, &[to_friend()]);
         assert!(odd.iter().all(|packet| !kernel.passes_out(VETH, packet)));
@@ -263,7 +337,14 @@ fn what_cannot_be_judged_falls_at_isolated_pods_only() {
         assert!(kernel.passes_out(VETH, &out_to(Ipv4Addr::new(224, 0, 0, 251)).udp(5353, 5353)));
         let cut_short = &out_to(FRIEND).tcp(1, 2, SYN)[..40];
         assert!(!kernel.passes_out(VETH, cut_short));
-        assert_eq!((kernel.count("ipv6"), kernel.count("not_ip"), kernel.count("fragment")), (1, 1, 1));
+        assert_eq!(
+            (
+                kernel.count("ipv6"),
+                kernel.count("not_ip"),
+                kernel.count("fragment")
+            ),
+            (1, 1, 1)
+        );
     });
 }
 
@@ -272,13 +353,22 @@ fn the_kernels_verdicts_are_those_of_the_compiled_rules() {
     alone(|| {
         let kernel = RefCell::new(Kernel::load());
         let flow = RefCell::new(1);
-        let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
-        let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+        let cases = std::env::var("PROPTEST_CASES")
+            .ok()
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(48);
+        let mut runner = TestRunner::new(Config {
+            cases,
+            failure_persistence: None,
+            ..Config::default()
+        });
         let result = runner.run(&objects(), |objects| {
             let rules = compile(&objects.cluster(), NODES[0]);
             let mut kernel = kernel.borrow_mut();
             for (key, endpoint) in &rules.endpoints {
-                let Some(address) = endpoint.addresses.iter().find_map(v4) else { continue };
+                let Some(address) = endpoint.addresses.iter().find_map(v4) else {
+                    continue;
+                };
                 kernel.maps.evict(VETH).unwrap();
                 kernel.seat(VETH, address);
                 kernel.sync = Sync::new(Arc::clone(&kernel.maps), ROOM);
@@ -304,7 +394,9 @@ fn probe(kernel: &Kernel, rules: &NodeRules, key: &Key, pod: Ipv4Addr, flow: &mu
     let outside = [[10, 0, 9, 9], [10, 1, 0, 1], [192, 0, 2, 1], [1, 0, 0, 1]].map(Ipv4Addr::from);
     let peers = pods.chain(outside).filter(|peer| *peer != pod);
     let ports = [1, 53, 80, 81, 82, 8080, 65535];
-    let numbered = Protocol::ALL.into_iter().flat_map(|protocol| ports.map(|port| Transport::Port(protocol, port)));
+    let numbered = Protocol::ALL
+        .into_iter()
+        .flat_map(|protocol| ports.map(|port| Transport::Port(protocol, port)));
     let transports: Vec<Transport> = numbered.chain([Transport::Portless]).collect();
     let endpoint = &rules.endpoints[key];
     for peer in peers {
@@ -312,10 +404,18 @@ fn probe(kernel: &Kernel, rules: &NodeRules, key: &Key, pod: Ipv4Addr, flow: &mu
         for transport in &transports {
             *flow = flow.wrapping_add(1).max(1);
             let incoming = kernel.passes_in(VETH, &opening(Ip::new(peer, pod), *transport, *flow), UPLINK);
-            assert_eq!(incoming, rules.opens(endpoint.ingress, class, *transport), "{transport} from {peer} to {key}");
+            assert_eq!(
+                incoming,
+                rules.opens(endpoint.ingress, class, *transport),
+                "{transport} from {peer} to {key}"
+            );
             *flow = flow.wrapping_add(1).max(1);
             let outgoing = kernel.passes_out(VETH, &opening(Ip::new(pod, peer), *transport, *flow));
-            assert_eq!(outgoing, rules.opens(endpoint.egress, class, *transport), "{transport} from {key} to {peer}");
+            assert_eq!(
+                outgoing,
+                rules.opens(endpoint.egress, class, *transport),
+                "{transport} from {key} to {peer}"
+            );
         }
     }
 }

@@ -14,7 +14,12 @@ use super::super::state::{has_bit, port_index};
 use super::super::tables::{EVERYTHING, Encoder, OPEN};
 use super::*;
 
-const ROOM: Room = Room { addresses: 1000, prefixes: 1000, decisions: 1000, services: 1000 };
+const ROOM: Room = Room {
+    addresses: 1000,
+    prefixes: 1000,
+    decisions: 1000,
+    services: 1000,
+};
 const PORTS: [u16; 5] = [0, 79, 80, 443, 65535];
 
 /// What a packet finds: the same look-ups as in verdict.h.
@@ -23,38 +28,70 @@ fn verdict(state: &State, word: Word, ingress: bool, address: Ipv4Addr, transpor
     if ruleset == OPEN {
         return true;
     }
-    let pod = state.addresses.get(&address).map(|sides| sides[word.side()]).filter(|class| *class != NONE);
+    let pod = state
+        .addresses
+        .get(&address)
+        .map(|sides| sides[word.side()])
+        .filter(|class| *class != NONE);
     let class = pod.unwrap_or_else(|| {
-        let holding = state.prefixes.iter().filter(|(prefix, _)| prefix.contains(&address));
-        holding.max_by_key(|(prefix, _)| prefix.prefix_len()).map_or(0, |(_, sides)| sides[word.side()])
+        let holding = state
+            .prefixes
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&address));
+        holding
+            .max_by_key(|(prefix, _)| prefix.prefix_len())
+            .map_or(0, |(_, sides)| sides[word.side()])
     });
-    let Some(set) = state.decisions.get(&(ruleset, class)).or_else(|| state.decisions.get(&(ruleset, 0))) else {
+    let Some(set) = state
+        .decisions
+        .get(&(ruleset, class))
+        .or_else(|| state.decisions.get(&(ruleset, 0)))
+    else {
         return false;
     };
     match transport {
         _ if *set == EVERYTHING => true,
         Transport::Portless => false,
-        Transport::Port(protocol, port) => {
-            state.port_sets.get(set).is_some_and(|bits| has_bit(bits, state.port_classes[port_index(protocol, port)]))
-        }
+        Transport::Port(protocol, port) => state
+            .port_sets
+            .get(set)
+            .is_some_and(|bits| has_bit(bits, state.port_classes[port_index(protocol, port)])),
     }
 }
 
 fn probes() -> Vec<(Ipv4Addr, Transport)> {
-    let hosts = (0..6).map(|n| Ipv4Addr::new(10, 0, 0, n)).chain([Ipv4Addr::new(10, 0, 1, 9), Ipv4Addr::new(9, 9, 9, 9)]);
-    let ports = Protocol::ALL.into_iter().flat_map(|p| PORTS.map(|port| Transport::Port(p, port)));
+    let hosts = (0..6)
+        .map(|n| Ipv4Addr::new(10, 0, 0, n))
+        .chain([Ipv4Addr::new(10, 0, 1, 9), Ipv4Addr::new(9, 9, 9, 9)]);
+    let ports = Protocol::ALL
+        .into_iter()
+        .flat_map(|p| PORTS.map(|port| Transport::Port(p, port)));
     let transports: Vec<_> = ports.chain([Transport::Portless]).collect();
-    hosts.flat_map(|host| transports.iter().map(move |transport| (host, *transport))).collect()
+    hosts
+        .flat_map(|host| transports.iter().map(move |transport| (host, *transport)))
+        .collect()
 }
 
 /// Rules as a compiler could make them, over few addresses: everything meets everything.
 fn rules() -> impl Strategy<Value = NodeRules> {
-    let net = select(vec!["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.2/31", "10.0.0.4/32", "9.0.0.0/8"]);
+    let net = select(vec![
+        "0.0.0.0/0",
+        "10.0.0.0/8",
+        "10.0.0.0/24",
+        "10.0.0.2/31",
+        "10.0.0.4/32",
+        "9.0.0.0/8",
+    ]);
     let peers = prop::collection::btree_set(net, 1..4);
     let member = |n: u32| prop::collection::btree_set(0..n, 0..3);
-    let range = (select(&Protocol::ALL[..]), select(&PORTS[..]), select(&PORTS[..])).prop_map(|(protocol, a, b)| {
-        PortRange { protocol, first: a.min(b), last: a.max(b) }
-    });
+    let range =
+        (select(&Protocol::ALL[..]), select(&PORTS[..]), select(&PORTS[..])).prop_map(|(protocol, a, b)| {
+            PortRange {
+                protocol,
+                first: a.min(b),
+                last: a.max(b),
+            }
+        });
     let ports = prop_oneof![
         1 => Just(PortSet::All),
         4 => prop::collection::vec(range, 1..3).prop_map(|ranges| ranges.into_iter().collect()),
@@ -63,33 +100,57 @@ fn rules() -> impl Strategy<Value = NodeRules> {
     let rulesets = prop::collection::vec((any::<bool>(), prop::collection::vec(rule, 0..3)), 0..4);
     let pods = prop::collection::vec((0..6_u8, member(3)), 0..5);
     let blocks = prop::collection::btree_map(
-        select(vec!["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.2/31", "10.0.0.4/32"]),
+        select(vec![
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.0.0.0/24",
+            "10.0.0.2/31",
+            "10.0.0.4/32",
+        ]),
         member(3),
         0..4,
     );
-    (peers, rulesets, pods, blocks).prop_map(|(peers, rulesets, pods, blocks)| assemble(peers, rulesets, pods, blocks))
+    (peers, rulesets, pods, blocks)
+        .prop_map(|(peers, rulesets, pods, blocks)| assemble(peers, rulesets, pods, blocks))
 }
 
 type Members = std::collections::BTreeSet<u32>;
+type Rules = Vec<(Option<Members>, PortSet)>;
+/// What each endpoint has, for ingress and for egress.
+type Assigned = Vec<(Option<u32>, Option<u32>)>;
 
 fn assemble(
     peers: std::collections::BTreeSet<&str>,
-    rulesets: Vec<(bool, Vec<(Option<Members>, PortSet)>)>,
+    rulesets: Vec<(bool, Rules)>,
     pods: Vec<(u8, Members)>,
     blocks: BTreeMap<&str, Members>,
 ) -> NodeRules {
     let count = peers.len() as u32;
-    let known = |members: &Members| members.iter().copied().filter(|peer| *peer < count).collect::<Vec<_>>();
+    let known = |members: &Members| {
+        members
+            .iter()
+            .copied()
+            .filter(|peer| *peer < count)
+            .collect::<Vec<_>>()
+    };
     let mut rules = NodeRules {
         peers: peers
             .into_iter()
-            .map(|cidr| Peer::Block(IpBlock { cidr: cidr.parse().unwrap(), except: vec![] }))
+            .map(|cidr| {
+                Peer::Block(IpBlock {
+                    cidr: cidr.parse().unwrap(),
+                    except: vec![],
+                })
+            })
             .collect(),
         classes: vec![Class::default()],
         ..NodeRules::default()
     };
     let class = |rules: &mut NodeRules, members: &Members| {
-        let class = Class { peers: known(members), named_ports: vec![] };
+        let class = Class {
+            peers: known(members),
+            named_ports: vec![],
+        };
         let found = rules.classes.iter().position(|other| *other == class);
         found.unwrap_or_else(|| {
             rules.classes.push(class);
@@ -107,13 +168,20 @@ fn assemble(
         rules.blocks.insert(prefix.parse().unwrap(), class);
     }
     for (ingress, list) in rulesets {
-        let direction = if ingress { Direction::Ingress } else { Direction::Egress };
+        let direction = if ingress {
+            Direction::Ingress
+        } else {
+            Direction::Egress
+        };
         let list = list.into_iter().map(|(peers, ports)| OpenRule {
             peers: peers.map(|members| known(&members)),
             ports,
             named_ports: vec![],
         });
-        rules.rulesets.push(Ruleset { direction, rules: list.collect() });
+        rules.rulesets.push(Ruleset {
+            direction,
+            rules: list.collect(),
+        });
     }
     decide(&mut rules);
     rules
@@ -123,7 +191,9 @@ fn decide(rules: &mut NodeRules) {
     for (ruleset, index) in rules.rulesets.iter().zip(0..) {
         for (class, number) in rules.classes.iter().zip(0..) {
             let open = ruleset.rules.iter().filter(|rule| {
-                rule.peers.as_ref().is_none_or(|peers| peers.iter().any(|peer| class.peers.contains(peer)))
+                rule.peers
+                    .as_ref()
+                    .is_none_or(|peers| peers.iter().any(|peer| class.peers.contains(peer)))
             });
             let ports = open.fold(PortSet::empty(), |ports, rule| ports.union(&rule.ports));
             if !ports.is_empty() {
@@ -134,12 +204,20 @@ fn decide(rules: &mut NodeRules) {
 }
 
 /// Four endpoints with rulesets picked from those that there are.
-fn endpoints(rules: &NodeRules, picks: &[(usize, usize); 4]) -> Vec<(Option<u32>, Option<u32>)> {
+fn endpoints(rules: &NodeRules, picks: &[(usize, usize); 4]) -> Assigned {
     let pick = |n: usize| (!rules.rulesets.is_empty() && n > 0).then(|| (n % rules.rulesets.len()) as u32);
-    picks.iter().map(|(ingress, egress)| (pick(*ingress), pick(*egress))).collect()
+    picks
+        .iter()
+        .map(|(ingress, egress)| (pick(*ingress), pick(*egress)))
+        .collect()
 }
 
-fn expected(rules: &NodeRules, endpoint: (Option<u32>, Option<u32>), ingress: bool, probe: (Ipv4Addr, Transport)) -> bool {
+fn expected(
+    rules: &NodeRules,
+    endpoint: (Option<u32>, Option<u32>),
+    ingress: bool,
+    probe: (Ipv4Addr, Transport),
+) -> bool {
     let ruleset = if ingress { endpoint.0 } else { endpoint.1 };
     rules.opens(ruleset, rules.class_of(IpAddr::V4(probe.0)), probe.1)
 }
@@ -168,7 +246,7 @@ proptest! {
         ),
     ) {
         let (mut state, mut encoder, mut generation) = (State::default(), Encoder::default(), 1);
-        let mut before: Option<(NodeRules, Vec<_>)> = None;
+        let mut before: Option<(NodeRules, Assigned)> = None;
         for (rules, picks, ending) in steps {
             let assigned = endpoints(&rules, &picks);
             let tables = encoder.encode(&rules).unwrap();
@@ -216,19 +294,37 @@ proptest! {
 fn singles(write: &Write) -> Vec<Write> {
     match write {
         Write::PortClass(range, class) => {
-            let cuts: Vec<usize> = PORTS.iter().flat_map(|p| Protocol::ALL.map(|q| port_index(q, *p))).collect();
+            let cuts: Vec<usize> = PORTS
+                .iter()
+                .flat_map(|p| Protocol::ALL.map(|q| port_index(q, *p)))
+                .collect();
             let mut starts = vec![range.start];
-            starts.extend(cuts.into_iter().filter(|cut| range.contains(cut) && *cut > range.start));
+            starts.extend(
+                cuts.into_iter()
+                    .filter(|cut| range.contains(cut) && *cut > range.start),
+            );
             starts.sort_unstable();
-            let ends = starts.iter().skip(1).copied().chain([range.end]).collect::<Vec<_>>();
-            starts.into_iter().zip(ends).map(|(start, end)| Write::PortClass(start..end, *class)).collect()
+            let ends = starts
+                .iter()
+                .skip(1)
+                .copied()
+                .chain([range.end])
+                .collect::<Vec<_>>();
+            starts
+                .into_iter()
+                .zip(ends)
+                .map(|(start, end)| Write::PortClass(start..end, *class))
+                .collect()
         }
         other => vec![other.clone()],
     }
 }
 
 /// Each endpoint's verdicts are all those of one of these rules.
-fn agrees(state: &State, candidates: &[(&NodeRules, &Vec<(Option<u32>, Option<u32>)>)]) -> Result<(), TestCaseError> {
+fn agrees(
+    state: &State,
+    candidates: &[(&NodeRules, &Assigned)],
+) -> Result<(), TestCaseError> {
     for (ifindex, word) in &state.words {
         let wholly = candidates.iter().any(|(rules, assigned)| {
             let endpoint = assigned[*ifindex as usize - 1];
