@@ -32,11 +32,8 @@ pub fn alone(test: impl FnOnce() + Send + 'static) {
     }
     let thread = thread::spawn(|| {
         // SAFETY: concerns this thread only, which ends with the test.
-        assert_eq!(
-            unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) },
-            0,
-            "unshare"
-        );
+        let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) };
+        assert_eq!(unshared, 0, "unshare");
         run("mount --make-rprivate /");
         run("mount -t bpf bpf /sys/fs/bpf");
         run("ip link set lo up");
@@ -155,11 +152,8 @@ pub fn within<T: Send + 'static>(
     let file = File::open(format!("/run/netns/{netns}")).unwrap();
     thread::spawn(move || {
         // SAFETY: concerns this thread only.
-        assert_eq!(
-            unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) },
-            0,
-            "setns"
-        );
+        let entered = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+        assert_eq!(entered, 0, "setns");
         act()
     })
 }

@@ -1,6 +1,8 @@
 //! Tests that load programs into this machine's kernel and judge packets with them. They need root, and happen in network and
 //! mount namespaces of their own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
+
 mod harness;
 mod namespaces;
 mod packets;
