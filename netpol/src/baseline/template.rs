@@ -124,14 +124,18 @@ impl Template {
     pub fn parse(baseline: &NamespaceBaseline) -> Result<Self, Vec<Defect>> {
         let spec = &baseline.spec;
         let mut reader = Reader::default();
+        let name = baseline.metadata.name.clone().unwrap_or_default();
+        if !is_label_value(&name) {
+            reader.defect("metadata.name", Error::LabelValue(name.clone())); // it labels what it makes
+        }
         let selector = Selector::parse(&spec.namespace_selector)
             .map_err(|error| reader.defect("spec.namespaceSelector", error))
             .unwrap_or_default();
         if spec.policies.is_empty() {
             reader.defect("spec.policies", Error::NoPolicies);
         }
-        for (name, source) in &spec.facts {
-            reader.source(&format!("spec.facts.{name}"), source);
+        for (fact, source) in &spec.facts {
+            reader.source(&format!("spec.facts.{fact}"), source);
         }
         let known: BTreeSet<&str> = facts::FOUND
             .into_iter()
@@ -164,7 +168,7 @@ impl Template {
         }
         let meta = &baseline.metadata;
         Ok(Self {
-            name: meta.name.clone().unwrap_or_default(),
+            name,
             generation: meta.generation.unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0.as_second()),
             selector,

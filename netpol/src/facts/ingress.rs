@@ -2,7 +2,7 @@
 //!
 //! Who can label a pod must not be able to become an ingress controller, since its peers may reach every namespace. So the labels
 //! of well-known controllers count only in namespaces that vouch for it: the one that Helm noted on the IngressClass (which only
-//! an administrator can write) and the one in which the controller's own instructions install it. Pods elsewhere
+//! an administrator can write), and for a class without such a note the one in which the controller's own instructions install it. Pods elsewhere
 //! that look like a controller are named in the status, to be pinned if they are one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ struct Known {
 const NAME: &str = "app.kubernetes.io/name";
 const COMPONENT: &str = "app.kubernetes.io/component";
 
-const KNOWN: [Known; 8] = [
+static KNOWN: [Known; 8] = [
     Known {
         controller: "k8s.io/ingress-nginx",
         pods: &[
@@ -103,19 +103,21 @@ pub(super) fn find(cluster: &Cluster) -> Findings {
     let mut controllers: BTreeMap<&str, (BTreeSet<&str>, Vec<&str>)> = BTreeMap::new();
     for (key, class) in cluster.ingress_classes.iter() {
         let (namespaces, classes) = controllers.entry(class.controller.as_str()).or_default();
-        namespaces.extend(class.release_namespace.as_deref());
+        match &class.release_namespace {
+            Some(namespace) => namespaces.extend([namespace.as_str()]),
+            None => namespaces.extend(known(&class.controller).iter().flat_map(|known| known.namespaces)),
+        }
         classes.push(&key.name);
     }
     for (controller, (vouched, classes)) in controllers {
         let origin = format!("IngressClass {} ({controller})", classes.join(", "));
-        let known = KNOWN.iter().find(|known| known.serves(controller));
-        let result = match known {
+        let result = match known(controller) {
             None => Err(
                 "not a controller that is known here; pin its pods or addresses in \
                  spec.facts.ingressControllers.rules"
                     .to_owned(),
             ),
-            Some(known) => controller_rule(cluster, known, vouched),
+            Some(known) => controller_rule(cluster, known, &vouched),
         };
         found.findings.push(Finding {
             origin,
@@ -128,14 +130,13 @@ pub(super) fn find(cluster: &Cluster) -> Findings {
     found
 }
 
-fn controller_rule(
-    cluster: &Cluster,
-    known: &Known,
-    mut vouched: BTreeSet<&str>,
-) -> Result<FactRule, String> {
-    vouched.extend(known.namespaces);
+fn known(controller: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.serves(controller))
+}
+
+fn controller_rule(cluster: &Cluster, known: &Known, vouched: &BTreeSet<&str>) -> Result<FactRule, String> {
     let mut rule = FactRule::default();
-    for namespace in &vouched {
+    for namespace in vouched {
         for labels in known.labels() {
             let selector: Selector = labels.iter().cloned().collect();
             let pods: Vec<&Pod> = pods_of(cluster, namespace, &selector).collect();

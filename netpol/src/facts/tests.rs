@@ -296,12 +296,13 @@ fn an_ingress_controller_is_found_by_its_class_where_its_instructions_install_it
 }
 
 #[test]
-fn an_ingress_controller_is_found_where_helm_noted_it() {
+fn an_ingress_controller_is_found_where_helm_noted_it_and_then_nowhere_else() {
     let class = NGINX_CLASS.replace(
         "name: nginx}",
         "name: nginx, annotations: {meta.helm.sh/release-namespace: edge}}",
     );
-    let cluster = cluster(&yaml(&[&class, &nginx_pod("edge", "c", "")]));
+    let pods = [nginx_pod("edge", "c", ""), nginx_pod("ingress-nginx", "c", "")];
+    let cluster = cluster(&yaml(&[&class, &pods[0], &pods[1]]));
     assert_eq!(
         lines(&resolved(&cluster, INGRESS_CONTROLLERS, &[])),
         [format!("edge{NGINX}")]

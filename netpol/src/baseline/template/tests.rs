@@ -205,3 +205,11 @@ fn everything_that_is_wrong_is_said_at_once() {
         {name: a, spec: {podSelector: {matchLabels: {x: '${name}'}}, policyTypes: [Egress], egress: [{fact: nds}, {}]}}]}";
     assert_eq!(defects(spec).len(), 4, "{:?}", defects(spec));
 }
+
+#[test]
+fn the_name_of_a_baseline_can_label_what_it_makes() {
+    let spec =
+        "{namespaceSelector: {}, policies: [{name: p, spec: {podSelector: {}, policyTypes: [Ingress]}}]}";
+    let defects = Template::parse(&baseline(&"x".repeat(64), spec)).unwrap_err();
+    assert_eq!(defects[0].field, "metadata.name");
+}
