@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # The configuration of a node's containerd, CNI plugins, kubelet and kube-proxy. Sourced by node-init.
 
+dual() { [[ $(</mnt/shape) == *dual ]]; }
+
 cni_plugins() { # Debian's folder, or the one that upstream's packages use
     local folder
     for folder in /usr/lib/cni /opt/cni/bin; do
@@ -25,10 +27,13 @@ CONFIG
 
 # Both plugins give a pod a veth whose other end is in the node. With ptp it is routed, with bridge it is a bridge's port.
 cni_file() { # NUMBER
-    local plugin
-    case $(</mnt/cni) in
-        ptp) plugin='"type": "ptp", "ipMasq": false' ;;
-        bridge) plugin='"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipMasq": false' ;;
+    local plugin ranges="[{\"subnet\": \"$pods4.$1.0/24\"}]" routes='{"dst": "0.0.0.0/0"}'
+    if dual; then
+        ranges+=", [{\"subnet\": \"$pods6:$1::/64\"}]" routes+=', {"dst": "::/0"}'
+    fi
+    case $(</mnt/shape) in
+        ptp*) plugin='"type": "ptp", "ipMasq": false' ;;
+        bridge*) plugin='"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipMasq": false' ;;
     esac
     cat <<CONFIG
 {
@@ -38,8 +43,8 @@ cni_file() { # NUMBER
     $plugin,
     "ipam": {
       "type": "host-local", "dataDir": "/run/cni/addresses",
-      "ranges": [[{"subnet": "10.244.$1.0/24"}]],
-      "routes": [{"dst": "0.0.0.0/0"}]
+      "ranges": [$ranges],
+      "routes": [$routes]
     }
   }]
 }
@@ -86,7 +91,7 @@ clientConnection: {kubeconfig: /mnt/pki/kube-proxy.kubeconfig}
 hostnameOverride: $1
 # Traffic from a pod to a ClusterIP keeps its source address.
 detectLocalMode: ClusterCIDR
-clusterCIDR: 10.244.0.0/16
+clusterCIDR: $pods4.0.0/16$(! dual || echo ",$pods6::/56")
 oomScoreAdj: 0
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 nftables: {minSyncPeriod: 100ms}

@@ -20,6 +20,12 @@ net=${RINGFENCE_CLUSTER_NET:-198.$((18 + (0x$id >> 8) % 2)).$((0x$id & 255))}
 api=https://$net.1:6443
 kubeconfig=$dir/kubeconfig
 
+# What exists within the cluster only. IPv6 is there with FAMILY=dual: its pods take a second longer to start, since the
+# kernel looks whether their address is taken.
+pods4=10.244 pods6=fd00:10:244 # node1's are 10.244.1.0/24 and fd00:10:244:1::/64
+services4=10.96.0.0/16 services6=fd00:10:96::/112
+net6=fd00:198:18:
+
 say() { printf '%s\n' "cluster: $*" >&2; }
 die() { say "$*"; exit 1; }
 

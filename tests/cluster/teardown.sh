@@ -18,5 +18,5 @@ teardown() {
         sleep 0.05
     done
     [[ ! -d $dir ]] ||
-        rm -rf "${dir:?}"/{etcd,pki,images,node1,node2,bin,scripts,kubeconfig,cni,api.ready,hub.ready,cgroups,cache} "$dir"/*.pid*
+        rm -rf "${dir:?}"/{etcd,pki,images,node1,node2,bin,scripts,kubeconfig,shape,api.ready,hub.ready,cgroups,cache} "$dir"/*.pid*
 }
