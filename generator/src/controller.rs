@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use ringfence_netpol::baseline::object::PolicyRecord;
 use ringfence_netpol::baseline::plan::{Action, Plan, Problem, Why, plan, stored};
@@ -13,6 +14,10 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::schedule::{Pace, Turn};
+
+/// How long what was written may stay unseen, as when the watch of policies lags behind that of namespaces, before it is written
+/// again.
+const UNSEEN: Duration = Duration::from_secs(1);
 
 /// The steps for one namespace, in order; the first that fails ends them.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +54,8 @@ struct Slot {
     born: Option<Instant>,
     /// The revision at which all was as it must be.
     held: Option<u64>,
+    /// What the last job that succeeded was made from, and until when its effect may stay unseen.
+    done: Option<(u64, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -126,7 +133,10 @@ impl Controller {
         }
         let slot = self.slots.get_mut(name)?;
         let same = slot.seen == Some(input);
-        if slot.state == State::Running || (same && (slot.state == State::Settled || !slot.turn.may(now))) {
+        slot.done = slot.done.filter(|(done, _)| *done == input); // else its effect was seen
+        if slot.state == State::Running
+            || (same && (slot.state == State::Settled || slot.next(now).is_some()))
+        {
             return None;
         }
         let Plan {
@@ -140,7 +150,7 @@ impl Controller {
             return None;
         }
         slot.state = State::Pending;
-        if !slot.turn.may(now) || self.running >= self.capacity {
+        if slot.next(now).is_some() || self.running >= self.capacity {
             return None;
         }
         if slot.held == Some(self.revision) {
@@ -167,8 +177,12 @@ impl Controller {
         slot.state = State::Pending;
         slot.turn.ended(now, self.pace, result.is_err());
         match result {
-            Ok(()) => slot.failure = None,
+            Ok(()) => {
+                slot.failure = None;
+                slot.done = slot.seen.map(|seen| (seen, now + UNSEEN));
+            }
             Err(error) => {
+                slot.done = None;
                 self.metrics.errors.with_label_values(&[error.kind()]).inc();
                 tracing::warn!(namespace, %error, "its policies could not be written; trying again");
                 slot.failure = Some(error);
@@ -179,7 +193,7 @@ impl Controller {
     /// When to look again although nothing changed.
     pub fn wake(&self, now: Instant) -> Option<Instant> {
         let pending = self.slots.values().filter(|slot| slot.state == State::Pending);
-        let next = |slot: &Slot| match slot.turn.next(now) {
+        let next = |slot: &Slot| match slot.next(now) {
             Some(next) => Some(next),
             // It waits for room, and a job that ends makes some.
             None if self.running > 0 => None,
@@ -236,6 +250,14 @@ impl Controller {
 }
 
 impl Slot {
+    /// When it may be written to, if that is still to come.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let unseen = self
+            .done
+            .filter(|(input, until)| self.seen == Some(*input) && *until > now);
+        self.turn.next(now).max(unseen.map(|(_, until)| until))
+    }
+
     fn settle(&mut self, revision: u64, now: Instant, metrics: &Metrics) {
         self.state = State::Settled;
         self.failure = None;

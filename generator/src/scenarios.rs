@@ -125,6 +125,14 @@ impl World {
         panic!("it does not settle");
     }
 
+    /// Like [`Self::settle`], but what is stored stays as the controller saw it before.
+    fn settle_without_seeing(&mut self) {
+        let seen = self.cluster.policy_records.clone();
+        let jobs = self.look();
+        self.carry_out(jobs);
+        self.cluster.policy_records = seen;
+    }
+
     /// Lets the time pass until the controller wants to look again, for at most `limit`.
     fn pass(&mut self, limit: Duration) {
         let next = self.controller.wake(self.now).unwrap_or(self.now + limit);
@@ -323,4 +331,17 @@ fn an_event_tells_when_a_baseline_begins_or_ceases_to_be_ready() {
     world.settle();
     world.now += STATUS_INTERVAL;
     assert_eq!(told(&world.statuses()), None, "failing as before");
+}
+
+#[test]
+fn what_was_written_and_is_not_seen_yet_is_not_written_again_and_again() {
+    let mut world = World::new(16);
+    world.namespace("shop");
+    world.settle_without_seeing();
+    let (start, writes) = (world.now, world.writes);
+    while world.now < start + Duration::from_millis(2500) {
+        world.settle_without_seeing();
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.writes - writes, 4, "two more attempts of two steps");
 }

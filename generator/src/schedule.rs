@@ -27,11 +27,6 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether it may be written to now.
-    pub fn may(&self, now: Instant) -> bool {
-        self.next.is_none_or(|next| now >= next)
-    }
-
     /// When it may be written to next, if that is still to come.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         self.next.filter(|next| *next > now)
@@ -73,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_namespace_that_was_never_written_to_may_be() {
-        assert!(Turn::default().may(Instant::now()));
+        assert_eq!(Turn::default().next(Instant::now()), None);
     }
 
     /// The delays behind attempts, each of which begins as long after its turn as is said.
@@ -84,10 +79,9 @@ mod tests {
             turn.begins(now, PACE);
             now += Duration::from_secs(15); // however long an attempt takes
             turn.ended(now, PACE, failed);
-            assert!(!turn.may(now));
             let next = turn.next(now).unwrap();
             delays.push(next - now);
-            assert!(turn.may(next));
+            assert_eq!(turn.next(next), None);
             now = next + late;
         }
         delays
