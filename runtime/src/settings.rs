@@ -113,6 +113,7 @@ fn camel(key: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::result_large_err)] // what figment hands to a test's closure
 mod tests {
     use super::*;
     use crate::telemetry::Log;

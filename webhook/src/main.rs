@@ -53,10 +53,13 @@ async fn main() -> Result<()> {
     open.set(true);
 
     let drain = Duration::from_secs(settings.drain_seconds);
+    let leaving = app.clone();
     let end = async move {
         shutdown::requested().await?;
         open.set(false);
-        // Until every client has heard that this endpoint is gone, requests still come here.
+        // Until every client has heard that this endpoint is gone, requests still come here; each is answered, and told
+        // to come by another connection.
+        leaving.leave();
         tokio::time::sleep(drain).await;
         stopper.stop();
         Ok::<_, std::io::Error>(())

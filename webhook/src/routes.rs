@@ -2,11 +2,13 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -37,6 +39,7 @@ struct Shared {
     limits: Limits,
     metrics: Metrics,
     turns: Semaphore,
+    leaving: AtomicBool,
 }
 
 /// A request that is answered without a judgement.
@@ -90,13 +93,24 @@ impl App {
                 limits,
                 metrics,
                 turns,
+                leaving: AtomicBool::new(false),
             }),
         }
     }
 
     /// The routes of the admission port.
     pub fn router(self) -> Router {
-        Router::new().route("/validate", post(validate)).with_state(self)
+        Router::new()
+            .route("/validate", post(validate))
+            .layer(map_response_with_state(self.clone(), farewell))
+            .with_state(self)
+    }
+
+    /// From now on asks every client to go elsewhere with its next request. API servers keep HTTP/1.1 connections
+    /// for as long as they are used, whatever the endpoints say; one that is simply closed may have a request on its way,
+    /// which then fails.
+    pub fn leave(&self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Judges by the view as it is now; without one while it is incomplete.
@@ -136,9 +150,6 @@ impl App {
             body_seconds,
             ..
         } = self.shared.limits;
-        if !is_json(headers) {
-            return Err(Rejection::MediaType);
-        }
         let announced = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok());
@@ -164,6 +175,14 @@ impl App {
     }
 }
 
+async fn farewell(State(app): State<App>, mut response: Response) -> Response {
+    if app.shared.leaving.load(Ordering::Relaxed) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -186,7 +205,11 @@ async fn validate(State(app): State<App>, headers: HeaderMap, body: Body) -> Res
         let _turn = turn.map_err(|_| Rejection::Busy)?.map_err(|_| Rejection::Busy)?;
         let bytes = app.read(&headers, body).await?;
         let start = Instant::now();
+        // What is not even JSON is told that first, whatever it calls itself.
         let request = envelope::open(&bytes)?;
+        if !is_json(&headers) {
+            return Err(Rejection::MediaType);
+        }
         drop(bytes);
         let decision = app.decide(&request).await;
         let took = start.elapsed();

@@ -95,7 +95,15 @@ async fn a_policy_with_a_near_miss_is_refused_with_the_mend() {
 async fn what_is_no_admission_request_gets_a_clear_error_and_is_counted() {
     let harness = harness();
     let json = Some("application/json");
-    let table: [(Option<&str>, String, StatusCode, &str); 7] = [
+    let good = || String::from_utf8(body("networkpolicies", TO_DNS_BY_NAME, None)).unwrap();
+    let table: [(Option<&str>, String, StatusCode, &str); 9] = [
+        (None, "not json".to_owned(), StatusCode::BAD_REQUEST, "not JSON"),
+        (
+            Some("text/plain"),
+            "not json".to_owned(),
+            StatusCode::BAD_REQUEST,
+            "not JSON",
+        ),
         (json, "not json".to_owned(), StatusCode::BAD_REQUEST, "not JSON"),
         (json, "{}".to_owned(), StatusCode::BAD_REQUEST, "AdmissionReview"),
         (
@@ -118,13 +126,13 @@ async fn what_is_no_admission_request_gets_a_clear_error_and_is_counted() {
         ),
         (
             Some("text/plain"),
-            "{}".to_owned(),
+            good(),
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "application/json",
         ),
         (
             None,
-            "{}".to_owned(),
+            good(),
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "application/json",
         ),
@@ -137,7 +145,7 @@ async fn what_is_no_admission_request_gets_a_clear_error_and_is_counted() {
     assert!(
         harness
             .metrics()
-            .contains(r#"rejected_requests_total{reason="not_json"} 1"#)
+            .contains(r#"rejected_requests_total{reason="not_json"} 3"#)
     );
 }
 

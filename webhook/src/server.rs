@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,12 +17,16 @@ use ringfence_certs::Served;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::settings::Limits;
 
 /// How long requests in flight may take to finish once it ends.
 const FINISH: Duration = Duration::from_secs(10);
+/// How long a connection that is at its end is still read, so that what the other end had sent by then meets no reset:
+/// a client that sees the goodbye first sends it again elsewhere, one that sees the reset fails.
+const LINGER: Duration = Duration::from_secs(2);
 /// How often the other end of an HTTP/2 connection is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -123,6 +127,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
             Ok((
                 Connection {
                     stream: Box::pin(stream),
+                    farewell: None,
                     _permit: permit,
                 },
                 service,
@@ -134,6 +139,8 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
 /// A connection that was let in; its place is free again when it is dropped.
 struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    /// Runs out while it lingers.
+    farewell: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -160,8 +167,27 @@ impl AsyncWrite for Connection {
         self.stream.as_mut().poll_flush(context)
     }
 
+    /// Ends the own side, then reads until the other end is done too, or [`LINGER`] is over.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_shutdown(context)
+        if self.farewell.is_none() {
+            ready!(self.stream.as_mut().poll_shutdown(context))?;
+        }
+        let mut farewell = match self.farewell.take() {
+            Some(farewell) => farewell,
+            None => Box::pin(tokio::time::sleep(LINGER)),
+        };
+        let mut scratch = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match self.stream.as_mut().poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())), // its end, or gone
+                Poll::Pending => break,
+            }
+        }
+        let over = farewell.as_mut().poll(context);
+        self.farewell = Some(farewell);
+        over.map(Ok)
     }
 }
 

@@ -23,6 +23,7 @@ const POLICY: &str = "
 struct Running {
     address: SocketAddr,
     served: Served,
+    app: App,
     stopper: Stopper,
     task: JoinHandle<io::Result<()>>,
 }
@@ -41,10 +42,12 @@ fn start(limits: Limits) -> (Running, Authority) {
     let registry = Registry::new();
     let view = View::of(cluster(), &registry).unwrap();
     let metrics = Metrics::new(&registry).unwrap();
-    let router = App::new(view, Review::default(), limits.clone(), metrics).router();
+    let app = App::new(view, Review::default(), limits.clone(), metrics);
+    let router = app.clone().router();
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let running = Running {
         address: server.address().unwrap(),
+        app,
         stopper: server.stopper(),
         served: served.clone(),
         task: tokio::spawn(async move { server.serve(router, &served, &limits).await }),
@@ -128,6 +131,32 @@ async fn once_stopped_it_answers_what_is_in_flight_and_takes_nothing_new() {
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
     running.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_asks_while_it_is_leaving_is_answered_and_sent_elsewhere() {
+    let (running, trusted) = start(Limits::default());
+    let mut stream = connect(running.address, &trusted).await.unwrap();
+    let body = body("networkpolicies", POLICY, None);
+    let head = head(body.len()).replace("connection: close\r\n", "");
+    for leaving in [false, true] {
+        if leaving {
+            running.app.leave();
+        }
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut text = String::new();
+        while !text.contains("kube-system\\n") {
+            let mut piece = [0; 4096];
+            let read = stream.read(&mut piece).await.unwrap();
+            assert!(read > 0, "{text}");
+            text.push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        assert_eq!(text.contains("connection: close"), leaving, "{text}");
+    }
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
 }
 
 #[tokio::test]

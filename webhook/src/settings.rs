@@ -57,9 +57,10 @@ pub struct Limits {
     /// How long a body may take to come in, and to wait for its turn.
     pub body_seconds: u64,
     pub handshake_seconds: u64,
-    /// How long the head of an HTTP/1 request may take.
+    /// How long an HTTP/1 connection may go without the head of a next request. API servers close theirs after 90 s, and
+    /// it must be they who close: a request that crosses our closing fails.
     pub header_seconds: u64,
-    /// How long a connection may be silent; clients written in Go close theirs after 90 s.
+    /// How long a connection may be silent altogether.
     pub idle_seconds: u64,
     pub connections: usize,
     /// How many requests are read and judged at once; others wait for their turn.
@@ -120,7 +121,7 @@ impl Default for Limits {
             body_bytes: 7 << 19, // 3.5 MiB
             body_seconds: 3,
             handshake_seconds: 5,
-            header_seconds: 3,
+            header_seconds: 120,
             idle_seconds: 180,
             connections: 256,
             requests: 32,
@@ -192,6 +193,12 @@ impl ringfence_runtime::settings::Settings for Settings {
                 ),
             );
         }
+        if self.limits.header_seconds <= 90 || self.limits.idle_seconds <= 90 {
+            return invalid(
+                "limits.headerSeconds",
+                "it and idleSeconds must be above 90, after which API servers close idle connections themselves".to_owned(),
+            );
+        }
         let limits = [
             ("limits.bodyBytes", self.limits.body_bytes),
             ("limits.connections", self.limits.connections),
@@ -242,6 +249,10 @@ mod tests {
             (
                 "certificates: {authorityDays: 90}",
                 "certificates.authorityDays: must be at least 4 times",
+            ),
+            (
+                "limits: {headerSeconds: 5}",
+                "limits.headerSeconds: it and idleSeconds must be above 90",
             ),
             ("limits: {requests: 0}", "limits.requests: must not be 0"),
             ("listen: nowhere", "listen"),
