@@ -14,6 +14,7 @@ use crate::datapath::{Endpoint, Hooks, KernelMaps, ROOM, detach};
 use crate::encode::plan::Endpoints;
 use crate::encode::tables::Tables;
 use crate::gate::Told;
+use crate::link::cni::Results;
 use crate::link::{Links, Veth};
 use crate::metrics::Metrics;
 use crate::seats::{Pods, Seats};
@@ -78,6 +79,7 @@ pub struct Agent {
     checked: Instant,
     /// Veths that the gate closed, and since when.
     closed: BTreeMap<u32, Instant>,
+    results: Results,
 }
 
 impl Agent {
@@ -90,6 +92,7 @@ impl Agent {
         (metrics, ready): (Metrics, Ready),
         resumed: bool,
     ) -> Self {
+        let results = Results::of(&settings.cni_results_path);
         Self {
             settings,
             view,
@@ -107,6 +110,7 @@ impl Agent {
             look_for_missed: resumed,
             checked: Instant::now(),
             closed: BTreeMap::new(),
+            results,
         }
     }
 
@@ -270,6 +274,10 @@ impl Agent {
                 (seat.closed, seat.attached) = (Some(since), true);
             }
         }
+        if self.pods.is_one_unaddressed() || !self.seats.unknown().is_empty() {
+            self.results.refresh();
+        }
+        self.pods.learn(self.results.claims());
         self.find_pods()?;
         for seat in self.seats.iter() {
             if let Some(address) = seat.address.filter(|address| self.pods.has(address)) {

@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 
 use ringfence_enforcer::agent::{Agent, Ready};
 use ringfence_enforcer::datapath::{self, Datapath, Pins};
-use ringfence_enforcer::gate::Gate;
-use ringfence_enforcer::link::Links;
+use ringfence_enforcer::gate::{Gate, Told};
 use ringfence_enforcer::link::watch::watch;
+use ringfence_enforcer::link::{Links, cni};
 use ringfence_enforcer::metrics::Metrics;
 use ringfence_enforcer::settings::EnforcerSettings;
 
@@ -89,6 +89,14 @@ async fn run() -> anyhow::Result<()> {
     );
     agent.resume(&veths)?;
     let present: Vec<u32> = veths.iter().map(|veth| veth.ifindex).collect();
+    let told = tell.clone();
+    let written = move || told.send(Told::Changed).unwrap_or_default();
+    if let Err(error) = cni::watch(&settings.cni_results_path, written) {
+        tracing::info!(
+            path = %settings.cni_results_path.display(), %error,
+            "new pods are known, and opened, only when the API knows their addresses"
+        );
+    }
     let mut gate = Gate::new(
         Links::open()?,
         maps,

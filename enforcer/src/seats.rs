@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use ringfence_netpol::cluster::Key;
 use ringfence_netpol::compile::{NodeRules, RulesetIx};
 
 use crate::link::Veth;
@@ -16,26 +17,60 @@ pub type Rulesets = (Option<RulesetIx>, Option<RulesetIx>);
 pub struct Pods {
     /// `None`: two pods claim the address and have different rules.
     by_address: BTreeMap<Ipv4Addr, Option<Rulesets>>,
+    by_uid: BTreeMap<String, Rulesets>,
+    by_name: BTreeMap<Key, Rulesets>,
     /// Whether a pod has no address yet.
     unaddressed: bool,
+}
+
+/// That a pod has an address, as the container runtime knows it: earlier than the API, and by the pod's uid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub address: Ipv4Addr,
+    pub uid: String,
+    pub name: Key,
 }
 
 impl Pods {
     pub fn of(rules: &NodeRules) -> Self {
         let mut pods = Self::default();
-        for endpoint in rules.endpoints.values() {
+        for (name, endpoint) in &rules.endpoints {
             let rulesets = (endpoint.ingress, endpoint.egress);
+            pods.by_uid.insert(endpoint.uid.clone(), rulesets);
+            pods.by_name.insert(name.clone(), rulesets);
             pods.unaddressed |= endpoint.addresses.is_empty();
             for address in &endpoint.addresses {
-                let IpAddr::V4(address) = address else { continue };
-                let same = |other: &mut Option<Rulesets>| *other = other.filter(|other| *other == rulesets);
-                pods.by_address
-                    .entry(*address)
-                    .and_modify(same)
-                    .or_insert(Some(rulesets));
+                if let IpAddr::V4(address) = address {
+                    claim(&mut pods.by_address, *address, rulesets);
+                }
             }
         }
         pods
+    }
+
+    /// Whether a pod has no address yet.
+    pub fn is_one_unaddressed(&self) -> bool {
+        self.unaddressed
+    }
+
+    /// Takes what the container runtime knows. Of an address that it knows it has the last word: the API may not have the new
+    /// pod's yet, and still have a pod that is gone. A pod that is not known at all leaves its address unknown, and so closed.
+    pub fn learn<'a>(&mut self, claims: impl Iterator<Item = &'a Claim>) {
+        let mut learned = BTreeMap::new();
+        for Claim { address, uid, name } in claims {
+            // A static pod has another uid in the API than on its node.
+            let as_static = || self.by_address.get(address).and_then(|_| self.by_name.get(name));
+            match self.by_uid.get(uid).or_else(as_static) {
+                Some(rulesets) => claim(&mut learned, *address, *rulesets),
+                None => drop(learned.entry(*address).or_insert(None)),
+            }
+        }
+        for (address, rulesets) in learned {
+            match rulesets {
+                Some(_) => drop(self.by_address.insert(address, rulesets)),
+                None => drop(self.by_address.remove(&address)),
+            }
+        }
     }
 
     pub fn has(&self, address: &Ipv4Addr) -> bool {
@@ -46,6 +81,14 @@ impl Pods {
     pub fn rulesets(&self, address: &Ipv4Addr) -> Option<Rulesets> {
         self.by_address.get(address).copied().flatten()
     }
+}
+
+fn claim(by_address: &mut BTreeMap<Ipv4Addr, Option<Rulesets>>, address: Ipv4Addr, rulesets: Rulesets) {
+    let same = |other: &mut Option<Rulesets>| *other = other.filter(|other| *other == rulesets);
+    by_address
+        .entry(address)
+        .and_modify(same)
+        .or_insert(Some(rulesets));
 }
 
 /// A veth that is or may be a pod's.
@@ -125,7 +168,7 @@ impl Seats {
 
     /// Whether a pod of this node has no veth, or no address to find it by.
     pub fn is_awaited(&self, pods: &Pods) -> bool {
-        pods.unaddressed || self.missing(pods) > 0
+        pods.is_one_unaddressed() || self.missing(pods) > 0
     }
 
     /// How many pods have an address but no veth.
@@ -154,7 +197,6 @@ impl Seats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringfence_netpol::cluster::Key;
     use ringfence_netpol::compile::Endpoint;
 
     fn pods(list: &[(&str, &str, Rulesets)]) -> Pods {
@@ -200,6 +242,40 @@ mod tests {
             ("b", "10.0.0.1", (None, None)),
         ]);
         assert_eq!(both.rulesets(&"10.0.0.1".parse().unwrap()), None);
+    }
+
+    fn claim(address: &str, name: &str, uid: &str) -> Claim {
+        Claim {
+            address: address.parse().unwrap(),
+            uid: uid.to_owned(),
+            name: Key::new("ns", name),
+        }
+    }
+
+    #[test]
+    fn the_runtime_knows_of_an_address_before_the_api_does() {
+        let mut pods = pods(&[("a", "10.0.0.1", (Some(1), None)), ("b", "", (Some(2), None))]);
+        pods.learn([claim("10.0.0.2", "b", "b")].iter());
+        assert_eq!(pods.rulesets(&"10.0.0.2".parse().unwrap()), Some((Some(2), None)));
+    }
+
+    #[test]
+    fn an_address_that_was_given_to_another_pod_does_not_keep_the_old_ones_rules() {
+        let given = "10.0.0.1".parse().unwrap();
+        let list = [("old", "10.0.0.1", (None, None)), ("new", "", (Some(2), None))];
+        let mut known = pods(&list);
+        known.learn([claim("10.0.0.1", "new", "new")].iter());
+        assert_eq!(known.rulesets(&given), Some((Some(2), None)));
+        let mut unknown = pods(&list[..1]);
+        unknown.learn([claim("10.0.0.1", "new", "new")].iter());
+        assert!(!unknown.has(&given), "closed until the API tells of the new pod");
+    }
+
+    #[test]
+    fn a_static_pod_is_known_by_its_name_once_the_api_has_its_address() {
+        let mut pods = pods(&[("static", "10.0.0.1", (Some(1), None))]);
+        pods.learn([claim("10.0.0.1", "static", "a hash")].iter());
+        assert_eq!(pods.rulesets(&"10.0.0.1".parse().unwrap()), Some((Some(1), None)));
     }
 
     #[test]

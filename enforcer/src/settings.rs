@@ -22,6 +22,8 @@ pub struct EnforcerSettings {
     pub pin_path: PathBuf,
     /// Where the container runtime keeps the pods' network namespaces.
     pub netns_path: PathBuf,
+    /// Where libcni keeps the results of plugins: by them a pod is known before the API knows its address. It may be absent.
+    pub cni_results_path: PathBuf,
     /// A veth that appeared is closed until its pod is known; it is let go as nobody's after this time if every pod of this node
     /// has its own.
     pub let_go_after_seconds: u64,
@@ -35,6 +37,7 @@ impl Default for EnforcerSettings {
             health_address: SocketAddr::from(([0, 0, 0, 0], 9472)),
             pin_path: PathBuf::from("/sys/fs/bpf/ringfence"),
             netns_path: PathBuf::from("/var/run/netns"),
+            cni_results_path: PathBuf::from("/var/lib/cni/results"),
             let_go_after_seconds: 10,
             log: Log::default(),
         }

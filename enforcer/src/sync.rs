@@ -140,3 +140,106 @@ impl<S: Store> Sync<S> {
         Ok(state)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfence_netpol::compile::Ruleset;
+    use ringfence_netpol::policy::Direction;
+    use std::cell::{Cell, RefCell};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("refused")]
+    struct Refused;
+
+    /// Maps that refuse all writes after some.
+    #[derive(Default)]
+    struct Fickle {
+        state: RefCell<State>,
+        left: Cell<usize>,
+    }
+
+    impl Store for &Fickle {
+        type Error = Refused;
+
+        fn dump(&self) -> Result<State, Refused> {
+            Ok(self.state.borrow().clone())
+        }
+
+        fn write(&self, writes: &[Write]) -> Result<(), Refused> {
+            for write in writes {
+                self.left.set(self.left.get().checked_sub(1).ok_or(Refused)?);
+                self.state.borrow_mut().take(write);
+            }
+            Ok(())
+        }
+    }
+
+    const ROOM: Room = Room {
+        addresses: 2,
+        prefixes: 2,
+        decisions: 2,
+        services: 2,
+    };
+
+    fn services(count: u16) -> NodeRules {
+        let ruleset = Ruleset {
+            direction: Direction::Ingress,
+            rules: Vec::new(),
+        };
+        NodeRules {
+            rulesets: vec![ruleset],
+            service_ports: (0..count)
+                .map(|port| ([10, 96, 0, 1].into(), ringfence_netpol::port::Protocol::Tcp, port))
+                .collect(),
+            ..NodeRules::default()
+        }
+    }
+
+    fn seat(tables: &Tables) -> Endpoints {
+        Endpoints::from([(7, (tables.ruleset(Some(0)), tables.ruleset(None)))])
+    }
+
+    #[test]
+    fn after_a_failure_the_next_call_finishes_the_work() {
+        let maps = Fickle::default();
+        let mut sync = Sync::new(&maps, ROOM);
+        for left in 0..2 {
+            maps.left.set(left);
+            assert!(matches!(
+                sync.apply(&services(2), seat),
+                Err(Error::Store(Refused))
+            ));
+            assert!(
+                maps.state.borrow().words.is_empty(),
+                "nothing is in force before all of it is there"
+            );
+        }
+        maps.left.set(10);
+        sync.apply(&services(2), seat).unwrap();
+        assert_eq!(
+            (
+                maps.state.borrow().words.len(),
+                maps.state.borrow().services.len()
+            ),
+            (1, 2)
+        );
+        assert_eq!(
+            sync.apply(&services(2), seat).unwrap(),
+            Done::default(),
+            "then there is nothing to do"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let maps = Fickle::default();
+        maps.left.set(10);
+        let mut sync = Sync::new(&maps, ROOM);
+        sync.apply(&services(1), seat).unwrap();
+        let before = maps.state.borrow().clone();
+        assert!(matches!(sync.apply(&services(3), seat), Err(Error::Overflow(_))));
+        assert_eq!(*maps.state.borrow(), before);
+        sync.apply(&services(2), seat).unwrap();
+    }
+}

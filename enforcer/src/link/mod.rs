@@ -11,6 +11,7 @@
 //!
 //! All else is left alone: other veths, other kinds, and always the interface of a default route.
 
+pub mod cni;
 pub mod netlink;
 pub mod watch;
 

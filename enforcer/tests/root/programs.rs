@@ -17,12 +17,12 @@ use super::harness::{Kernel, alone, key, rules};
 use super::packets::{ACK, Ip, SYN, frame, icmp6};
 
 /// The loopback interface stands for the veth: `test_run` knows no other here.
-const VETH: u32 = 1;
+pub const VETH: u32 = 1;
 /// Some other interface of the node.
-const UPLINK: u32 = 7;
-const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const FRIEND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+pub const UPLINK: u32 = 7;
+pub const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const FRIEND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 fn some_pods() -> Vec<(&'static str, Value, &'static str)> {
@@ -40,7 +40,7 @@ fn with(policies: &[Value]) -> NodeRules {
 }
 
 /// The pod under policies, the only endpoint.
-fn kernel(policies: &[Value]) -> Kernel {
+pub fn kernel(policies: &[Value]) -> Kernel {
     let mut kernel = Kernel::load();
     kernel.seat(VETH, POD);
     enforce(&mut kernel, policies);
@@ -55,7 +55,7 @@ fn closed() -> Value {
     json!({"podSelector": {"matchLabels": {"app": "pod"}}, "policyTypes": ["Ingress", "Egress"]})
 }
 
-fn from_friend() -> Value {
+pub fn from_friend() -> Value {
     json!({
         "podSelector": {"matchLabels": {"app": "pod"}}, "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}],
@@ -69,11 +69,11 @@ fn to_friend() -> Value {
     })
 }
 
-fn in_from(peer: Ipv4Addr) -> Ip {
+pub fn in_from(peer: Ipv4Addr) -> Ip {
     Ip::new(peer, POD)
 }
 
-fn out_to(peer: Ipv4Addr) -> Ip {
+pub fn out_to(peer: Ipv4Addr) -> Ip {
     Ip::new(POD, peer)
 }
 

@@ -321,10 +321,7 @@ fn singles(write: &Write) -> Vec<Write> {
 }
 
 /// Each endpoint's verdicts are all those of one of these rules.
-fn agrees(
-    state: &State,
-    candidates: &[(&NodeRules, &Assigned)],
-) -> Result<(), TestCaseError> {
+fn agrees(state: &State, candidates: &[(&NodeRules, &Assigned)]) -> Result<(), TestCaseError> {
     for (ifindex, word) in &state.words {
         let wholly = candidates.iter().any(|(rules, assigned)| {
             let endpoint = assigned[*ifindex as usize - 1];

@@ -1,0 +1,56 @@
+//! What a packet costs: `cargo test --release -p ringfence-enforcer --test root -- --ignored --nocapture cost`.
+
+use super::harness::{alone, test_runs};
+use super::packets::{ACK, SYN};
+use super::programs::{FRIEND, STRANGER, UPLINK, VETH, from_friend, in_from, kernel, out_to};
+
+const TIMES: u32 = 1_000_000;
+
+#[test]
+#[ignore = "measures, and asserts nothing about time"]
+fn what_a_packet_costs() {
+    alone(|| {
+        let isolated = kernel(&[from_friend()]);
+        let [from_pod, to_pod] = isolated.hooks.programs();
+        assert!(isolated.passes_in(VETH, &in_from(FRIEND).tcp(1000, 80, SYN), UPLINK));
+        let say = |what: &str, program, packet: &[u8]| {
+            let mut times: Vec<u32> = (0..5)
+                .map(|_| test_runs(program, packet, VETH, UPLINK, TIMES).1)
+                .collect();
+            times.sort_unstable();
+            println!("{what}: {} ns at best, {} in the median", times[0], times[2]);
+        };
+        say(
+            "isolated, established TCP, in",
+            to_pod,
+            &in_from(FRIEND).tcp(1000, 80, ACK),
+        );
+        say(
+            "isolated, established TCP, out",
+            from_pod,
+            &out_to(FRIEND).tcp(80, 1000, ACK),
+        );
+        say(
+            "isolated, denied TCP, in",
+            to_pod,
+            &in_from(STRANGER).tcp(1000, 80, SYN),
+        );
+        isolated.maps.evict(VETH).unwrap();
+        say(
+            "no endpoint (the floor)",
+            to_pod,
+            &in_from(FRIEND).tcp(1000, 80, ACK),
+        );
+        let open = kernel(&[]);
+        say(
+            "not isolated, TCP in mid-connection",
+            open.hooks.programs()[1],
+            &in_from(FRIEND).tcp(1000, 80, ACK),
+        );
+        say(
+            "not isolated, known UDP",
+            open.hooks.programs()[1],
+            &in_from(FRIEND).udp(1000, 53),
+        );
+    });
+}
