@@ -18,6 +18,18 @@
 #define RF_CT_IS_REPLY 3 /* this and above: answers, and untracked */
 #define RF_CT_DST_NAT (1UL << 5) /* IPS_DST_NAT of the kernel's user-space interface */
 
+/*
+ * A pod that reaches itself through a Service gets its own packet back with an address of the node for a source. The veth's
+ * program is told here to expect one.
+ */
+static __always_inline void rf_expect_self(struct rf_flow_key key, __be32 address, __be16 port, __u32 gen)
+{
+	key.peer = address;
+	key.peer_port = key.local_port;
+	key.local_port = port;
+	rf_flow_add(&key, gen, RF_FLOW_BY_PEER | RF_FLOW_SELF, bpf_ktime_get_ns());
+}
+
 static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_conn *ct)
 {
 	struct rf_flow_key key = {};
@@ -36,7 +48,7 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 	if (!ifindex)
 		return NF_ACCEPT;
 	endpoint = rf_endpoint_of(*ifindex);
-	if (!endpoint || !rf_read_policy(endpoint, *ifindex, &policy) || !policy.egress)
+	if (!endpoint || !rf_read_policy(endpoint, *ifindex, &policy) || !rf_isolated(&policy))
 		return NF_ACCEPT;
 	in = BPF_CORE_READ(ctx, state, in);
 	received = BPF_CORE_READ(in, ifindex);
@@ -47,7 +59,9 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 	real_port = BPF_CORE_READ(ct, tuplehash[1].tuple.src.u.all);
 	flags = RF_FLOW_DEFERRED | RF_FLOW_JUDGED;
 	if (real == source)
-		flags |= RF_FLOW_SELF; /* the pod reaches itself */
+		flags |= RF_FLOW_SELF;
+	else if (!policy.egress)
+		return NF_ACCEPT;
 	key.ifindex = *ifindex;
 	key.peer = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.u3.ip);
 	key.local_port = BPF_CORE_READ(ct, tuplehash[0].tuple.src.u.all);
@@ -81,6 +95,8 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 
 		bpf_map_update_elem(&ct4, &key, &fresh, BPF_ANY);
 	}
+	if (flags & RF_FLOW_SELF)
+		rf_expect_self(key, source, real_port, policy.gen);
 	rf_count(RF_PASS_NEW);
 	return NF_ACCEPT;
 }

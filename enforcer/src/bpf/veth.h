@@ -16,6 +16,7 @@ struct rf_look {
 	struct rf_packet packet;
 	__be32 address; /* the pod's */
 	__u32 received; /* on which interface the node received it; 0: made by the node itself */
+	__u32 via; /* on which it receives what the pod sends */
 	__u64 now;
 	enum rf_direction direction;
 };
@@ -116,12 +117,30 @@ static __always_inline enum rf_reason rf_new_out(const struct rf_look *look)
 	return RF_DROP_EGRESS;
 }
 
+/*
+ * Whether it is what the pod sent to itself, through a Service: it comes back with an address of the node for a source. Where the
+ * pod has a way of its own to the node, that tells. Behind a bridge, others come the same way; but they come with a
+ * pod's address, and if the node hides that too, it cannot give them the ports of a flow that it hides already.
+ */
+static __always_inline bool rf_is_self(const struct rf_look *look, __u32 ifindex)
+{
+	struct rf_flow_key key = look->key;
+	struct rf_flow *expected;
+
+	if (look->key.peer == look->address || look->received == ifindex)
+		return true;
+	if (look->received != look->via || bpf_map_lookup_elem(&local4, &look->key.peer))
+		return false;
+	key.peer = look->address;
+	expected = bpf_map_lookup_elem(&ct4, &key);
+	return expected && expected->flags & RF_FLOW_SELF && (__s64)(look->now - expected->seen) < (__s64)RF_SECOND;
+}
+
 static __always_inline enum rf_reason rf_new_in(const struct rf_look *look, __u32 ifindex)
 {
 	if (!look->received)
 		return rf_remember(look, RF_FLOW_BY_PEER | RF_FLOW_NODE, RF_PASS_NODE);
-	/* What the pod sent itself: through a Service, it comes back with an address of the node as its source. */
-	if (look->key.peer == look->address || look->received == ifindex)
+	if (rf_is_self(look, ifindex))
 		return rf_remember(look, RF_FLOW_BY_PEER | RF_FLOW_SELF, RF_PASS_SELF);
 	if (rf_open_in(look))
 		return rf_remember(look, RF_FLOW_BY_PEER, RF_PASS_NEW);
@@ -170,6 +189,7 @@ static __always_inline enum rf_reason rf_ipv4(struct __sk_buff *skb, const struc
 		.address = endpoint->address,
 		.direction = direction,
 		.received = direction == RF_INGRESS ? skb->ingress_ifindex : 0,
+		.via = endpoint->via,
 	};
 	struct rf_packet *packet = &look.packet;
 	enum rf_parsed parsed = rf_parse4(skb, packet);

@@ -77,12 +77,17 @@ impl Kernel {
 
     /// Makes an interface the veth of the pod with this address.
     pub fn seat(&self, ifindex: u32, address: Ipv4Addr) {
+        self.seat_via(ifindex, address, ifindex);
+    }
+
+    /// The same, where the node receives the pod's packets on another interface.
+    pub fn seat_via(&self, ifindex: u32, address: Ipv4Addr, via: u32) {
         self.maps.admit(ifindex).unwrap();
         self.maps
             .bind(Endpoint {
                 ifindex,
                 address: Some(address),
-                via: ifindex,
+                via,
             })
             .unwrap();
     }

@@ -8,6 +8,7 @@ mod harness;
 mod namespaces;
 mod packets;
 mod programs;
+mod services;
 
 /// The random clusters that also hold the evaluator and the compiler together.
 #[path = "../../../netpol/tests/arbitrary/mod.rs"]

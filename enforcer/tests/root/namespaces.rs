@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use super::harness::{Kernel, alone, key, rules, run, within};
 
-const PATIENCE: Duration = Duration::from_millis(400);
+pub const PATIENCE: Duration = Duration::from_millis(400);
 
 fn address(pod: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, pod)
 }
 
 /// Makes a namespace with a veth to this one, as the ptp plugin does; the veth's index here.
-fn pod(name: &str, number: u8) -> u32 {
+pub fn pod(name: &str, number: u8) -> u32 {
     let address = address(number);
     run(&format!("ip netns add {name}"));
     run(&format!(
@@ -37,12 +37,17 @@ fn pod(name: &str, number: u8) -> u32 {
     index.trim().parse().unwrap()
 }
 
-/// A namespace that forwards, with three pods; their veths.
-fn node() -> [u32; 3] {
+/// Makes this namespace one that forwards.
+pub fn prepare() {
     run("mount -t sysfs sys /sys");
     run("mount -t bpf bpf /sys/fs/bpf");
     run("mount -t tmpfs run /run");
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+}
+
+/// A namespace that forwards, with three pods; their veths.
+fn node() -> [u32; 3] {
+    prepare();
     [pod("web", 1), pod("friend", 2), pod("stranger", 3)]
 }
 
@@ -74,7 +79,7 @@ fn enforce(kernel: &mut Kernel, [web, friend, stranger]: [u32; 3], policies: &[V
 }
 
 /// Serves TCP and UDP echo in a namespace, as long as the test lasts.
-fn serve(netns: &str) {
+pub fn serve(netns: &str) {
     let ready = within(netns, || {
         let tcp = TcpListener::bind("0.0.0.0:80").unwrap();
         let udp = UdpSocket::bind("0.0.0.0:53").unwrap();
@@ -100,7 +105,7 @@ fn serve(netns: &str) {
     ready.join().unwrap();
 }
 
-fn connect(netns: &str, to: Ipv4Addr) -> Option<TcpStream> {
+pub fn connect(netns: &str, to: Ipv4Addr) -> Option<TcpStream> {
     let to = SocketAddr::new(IpAddr::V4(to), 80);
     within(netns, move || TcpStream::connect_timeout(&to, PATIENCE).ok())
         .join()
