@@ -123,10 +123,13 @@ impl Agent {
             match veths.iter().find(|veth| veth.ifindex == endpoint.ifindex) {
                 None => self.maps.evict(endpoint.ifindex)?,
                 Some(veth) => {
-                    self.hooks.attach(veth.ifindex)?;
                     self.seats.resume(*veth, endpoint.address, Instant::now());
+                    let attached = self.hooks.attach(veth.ifindex);
+                    if let Err(error) = &attached {
+                        tracing::error!(%error, "a veth keeps the filters of the agent before; trying again");
+                    }
                     if let Some(seat) = self.seats.get_mut(veth.ifindex) {
-                        seat.attached = true;
+                        seat.attached = attached.is_ok();
                     }
                 }
             }
@@ -279,20 +282,29 @@ impl Agent {
         }
         self.pods.learn(self.results.claims());
         self.find_pods()?;
+        // What fails at one interface must not keep the others from their rules.
+        let mut failure = None;
+        let mut unseated = BTreeSet::new();
         for seat in self.seats.iter() {
-            if let Some(address) = seat.address.filter(|address| self.pods.has(address)) {
-                let ifindex = seat.veth.ifindex;
-                self.maps.admit(ifindex)?;
-                self.maps.bind(Endpoint {
-                    ifindex,
-                    address: Some(address),
-                    via: seat.veth.via(),
-                })?;
+            let ifindex = seat.veth.ifindex;
+            let Some(address) = seat.address.filter(|address| self.pods.has(address)) else {
+                continue;
+            };
+            let endpoint = Endpoint {
+                ifindex,
+                address: Some(address),
+                via: seat.veth.via(),
+            };
+            if let Err(error) = self.maps.admit(ifindex).and_then(|()| self.maps.bind(endpoint)) {
+                unseated.insert(ifindex);
+                failure.get_or_insert(error);
             }
         }
-        let done = self
-            .sync
-            .apply(&self.rules, |tables| endpoints(&self.seats, &self.pods, tables))?;
+        let done = self.sync.apply(&self.rules, |tables| {
+            let mut endpoints = endpoints(&self.seats, &self.pods, tables);
+            endpoints.retain(|ifindex, _| !unseated.contains(ifindex));
+            endpoints
+        })?;
         // Only now, so that a veth which was open so far meets its rules at once and nothing before them.
         let bare: Vec<u32> = self
             .seats
@@ -301,8 +313,9 @@ impl Agent {
             .map(|seat| seat.veth.ifindex)
             .collect();
         for ifindex in bare {
-            self.hooks.attach(ifindex)?;
-            if let Some(seat) = self.seats.get_mut(ifindex) {
+            if let Err(error) = self.hooks.attach(ifindex) {
+                failure.get_or_insert(error);
+            } else if let Some(seat) = self.seats.get_mut(ifindex) {
                 (seat.attached, seat.closed) = (true, None);
             }
         }
@@ -310,7 +323,7 @@ impl Agent {
             self.maps.evict(ifindex)?;
         }
         self.let_go()?;
-        Ok(done.flips)
+        failure.map_or(Ok(done.flips), |error| Err(error.into()))
     }
 
     /// Looks behind the veths whose pod is not known.
@@ -364,6 +377,7 @@ impl Agent {
 
     /// Puts filters back that somebody else took away.
     fn check_filters(&mut self) -> Result<(), Error> {
+        let mut failure = None;
         for seat in self.seats.iter().filter(|seat| seat.attached) {
             let ifindex = seat.veth.ifindex;
             if !self.hooks.are_attached(ifindex) {
@@ -375,10 +389,10 @@ impl Agent {
                     .failures
                     .with_label_values(&["filter_taken_away"])
                     .inc();
-                self.hooks.attach(ifindex)?;
+                failure = self.hooks.attach(ifindex).err().or(failure);
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn tell(&self) {

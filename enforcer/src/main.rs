@@ -16,7 +16,7 @@ use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
 
 use ringfence_enforcer::agent::{Agent, Ready};
-use ringfence_enforcer::datapath::{self, Datapath, Pins};
+use ringfence_enforcer::datapath::{self, Datapath, Hooks, Pins};
 use ringfence_enforcer::gate::{Gate, Told};
 use ringfence_enforcer::link::watch::watch;
 use ringfence_enforcer::link::{Links, cni};
@@ -133,8 +133,14 @@ async fn run() -> anyhow::Result<()> {
 fn uninstall() -> anyhow::Result<()> {
     // The node's name plays no part here.
     let settings = load_settings::load::<EnforcerSettings>().unwrap_or_default();
-    for veth in Links::open()?.veths()? {
-        datapath::detach(veth.ifindex)?;
+    let mut links = Links::open()?;
+    for veth in links.veths()? {
+        if Hooks::stand_at(veth.ifindex) {
+            datapath::detach(veth.ifindex)?;
+            if !links.has_filters(veth.ifindex)? {
+                datapath::remove_clsact(veth.ifindex)?;
+            }
+        }
     }
     datapath::uninstall(&settings.pin_path)?;
     println!("nothing of ringfence-enforcer is in force on this node any more");

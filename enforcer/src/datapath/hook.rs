@@ -41,6 +41,14 @@ impl Hooks {
         self.filters(ifindex).iter_mut().all(|hook| hook.query().is_ok())
     }
 
+    /// Whether a filter of ours is at an interface, of whichever agent.
+    pub fn stand_at(ifindex: u32) -> bool {
+        let stdin = std::io::stdin(); // which program it is is of no account
+        [TC_INGRESS, TC_EGRESS]
+            .into_iter()
+            .any(|point| filter(stdin.as_fd(), ifindex, point).query().is_ok())
+    }
+
     /// The programs for what the pod sends and for what goes to it.
     pub fn programs(&self) -> [BorrowedFd<'_>; 2] {
         [self.from_pod.as_fd(), self.to_pod.as_fd()]
@@ -66,6 +74,16 @@ pub fn detach(ifindex: u32) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Takes away the qdisc that filters are at; nobody's may be there any more.
+pub fn remove_clsact(ifindex: u32) -> Result<(), Error> {
+    match clsact(ifindex).destroy() {
+        Err(source) if source.kind() != ErrorKind::NotFound && !is_no_device(&source) => {
+            Err(Error::Attach { ifindex, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn filter(program: BorrowedFd<'_>, ifindex: u32, point: TcAttachPoint) -> TcHook {

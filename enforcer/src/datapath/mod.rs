@@ -14,7 +14,7 @@ mod words;
 use std::io;
 use std::path::PathBuf;
 
-pub use hook::{Hooks, detach};
+pub use hook::{Hooks, detach, remove_clsact};
 pub use load::{Datapath, check_kernel, load};
 pub use maps::{Endpoint, KernelMaps, ROOM};
 pub use pin::{Pins, uninstall};

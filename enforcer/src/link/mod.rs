@@ -26,6 +26,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::tc::{TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use self::netlink::{Ask, Netlink};
@@ -172,6 +173,28 @@ impl Links {
                 continue;
             };
             if self.netns_id(&file)? == Some(veth.netns) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether anybody has filters at the interface's clsact.
+    pub fn has_filters(&mut self, ifindex: u32) -> Result<bool, Error> {
+        let asking = "listing filters";
+        for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
+            let mut request = TcMessage::with_index(ifindex.cast_signed());
+            request.header.parent = TcHandle {
+                major: TcHandle::CLSACT.major,
+                minor,
+            };
+            let answers =
+                self.netlink
+                    .ask(asking, RouteNetlinkMessage::GetTrafficFilter(request), Ask::All)?;
+            if answers
+                .iter()
+                .any(|answer| matches!(answer, RouteNetlinkMessage::NewTrafficFilter(_)))
+            {
                 return Ok(true);
             }
         }

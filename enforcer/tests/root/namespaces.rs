@@ -170,6 +170,7 @@ fn policy_holds_between_pods_of_a_node_and_outlives_the_agent() {
         for (ifindex, pod) in seats.into_iter().zip(1..) {
             kernel.seat(ifindex, address(pod));
             kernel.hooks.attach(ifindex).unwrap();
+            assert!(Links::open().unwrap().has_filters(ifindex).unwrap());
         }
         assert!(connect("friend", web).is_none(), "closed before the pod is known");
         enforce(&mut kernel, seats, &[]);
@@ -211,6 +212,8 @@ fn policy_holds_between_pods_of_a_node_and_outlives_the_agent() {
             ringfence_enforcer::datapath::detach(ifindex).unwrap();
             ringfence_enforcer::datapath::detach(ifindex).unwrap();
             assert!(!kernel.hooks.are_attached(ifindex));
+            assert!(!Links::open().unwrap().has_filters(ifindex).unwrap());
+            ringfence_enforcer::datapath::remove_clsact(ifindex).unwrap();
         }
         assert!(connect("stranger", web).is_some(), "nothing stays behind");
     });
