@@ -2,10 +2,16 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps cluster cluster-down cluster-load cluster-status images
+.PHONY: help demo test deps cluster cluster-down cluster-load cluster-status images
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## from an open cluster to namespaces that are born closed, on a real Kubernetes
+	@tests/demo
+
+test: ## every test; RINGFENCE_SKIP_ROOT=1 leaves out what needs root
+	@tests/run
 
 deps: ## install the system packages that are missing (Debian, Ubuntu)
 	@tests/cluster/deps

@@ -139,6 +139,9 @@ impl Target {
     /// # Errors
     /// If they are still there after two minutes.
     pub async fn delete_namespaces(&self, names: &[&str]) -> anyhow::Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
         let delete = [
             &["delete", "namespace", "--ignore-not-found", "--timeout=120s"],
             names,

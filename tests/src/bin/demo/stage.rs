@@ -62,7 +62,7 @@ impl Stage {
         let heredoc = if input.is_empty() {
             ""
         } else {
-            "   # (the policy above)"
+            "   # (what stands above)"
         };
         self.command(&format!("kubectl {}{heredoc}", arguments.join(" ")));
         let said = target.try_kubectl(arguments, input).await?;
