@@ -10,7 +10,7 @@ use ringfence_runtime::view::View;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep_until;
 
-use crate::datapath::{Endpoint, Hooks, KernelMaps, ROOM, detach};
+use crate::datapath::{Endpoint, Hooks, KernelMaps, Pins, ROOM, detach};
 use crate::encode::plan::Endpoints;
 use crate::encode::tables::Tables;
 use crate::gate::Told;
@@ -80,17 +80,19 @@ pub struct Agent {
     /// Veths that the gate closed, and since when.
     closed: BTreeMap<u32, Instant>,
     results: Results,
+    /// Until what agents before left was swept.
+    pins: Option<Pins>,
 }
 
 impl Agent {
-    /// `resumed`: an agent was here before, and left its maps.
+    /// `pins`, and whether an agent was here before, and left its maps there.
     pub fn new(
         settings: EnforcerSettings,
         view: View,
         links: Links,
         (maps, hooks): (Arc<KernelMaps>, Arc<Hooks>),
         (metrics, ready): (Metrics, Ready),
-        resumed: bool,
+        (pins, resumed): (Pins, bool),
     ) -> Self {
         let results = Results::of(&settings.cni_results_path);
         Self {
@@ -111,6 +113,7 @@ impl Agent {
             checked: Instant::now(),
             closed: BTreeMap::new(),
             results,
+            pins: Some(pins),
         }
     }
 
@@ -209,6 +212,9 @@ impl Agent {
                 self.compile(progress.revision);
             }
             let flips = self.enforce()?;
+            if let Some(pins) = self.pins.take() {
+                self.tidy(&pins)?;
+            }
             if fresh {
                 self.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
             }
@@ -373,6 +379,21 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// Removes what agents before left and nothing needs any more: only now that this one's rules are in force, since until then
+    /// another layout's filters may be what holds policy.
+    fn tidy(&self, pins: &Pins) -> Result<(), Error> {
+        for seat in self.seats.iter().filter(|seat| !seat.attached) {
+            if Hooks::stand_at(seat.veth.ifindex) {
+                tracing::info!(
+                    ifindex = seat.veth.ifindex,
+                    "removing the filters of an agent before from a veth that is no pod's"
+                );
+                detach(seat.veth.ifindex)?;
+            }
+        }
+        Ok(pins.sweep()?)
     }
 
     /// Puts filters back that somebody else took away.

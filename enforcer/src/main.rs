@@ -68,7 +68,6 @@ async fn run() -> anyhow::Result<()> {
     let pins = Pins::prepare(&settings.pin_path)?;
     let resumed = pins.are_there();
     let Datapath { maps, hooks } = datapath::load(&pins)?;
-    pins.sweep()?;
     let (maps, hooks) = (Arc::new(maps), Arc::new(hooks));
     tracing::info!(node = settings.node_name, resumed, "the programs are loaded");
 
@@ -85,7 +84,7 @@ async fn run() -> anyhow::Result<()> {
         links,
         (Arc::clone(&maps), Arc::clone(&hooks)),
         (metrics, ready),
-        resumed,
+        (pins, resumed),
     );
     agent.resume(&veths)?;
     let present: Vec<u32> = veths.iter().map(|veth| veth.ifindex).collect();
