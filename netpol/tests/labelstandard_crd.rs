@@ -47,5 +47,5 @@ fn the_starter_standards_can_be_read_and_understood() {
             read += 1;
         }
     }
-    assert!(read >= 2, "{read} starter standards");
+    assert!(read > 0, "there is a starter standard");
 }

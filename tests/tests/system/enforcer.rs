@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use ringfence_tests::connection::{Outcome, connect, exec};
@@ -22,8 +22,9 @@ async fn pair(target: &Target, namespace: &str) -> anyhow::Result<(Application, 
         port: 8080,
     };
     let mut pods = workload::run(target, &[wanted("client"), wanted("server")]).await?;
-    let server = pods.pop().expect("two were asked for");
-    let client = pods.pop().expect("two were asked for");
+    let (Some(server), Some(client)) = (pods.pop(), pods.pop()) else {
+        bail!("two pods were asked for");
+    };
     Ok((client, server))
 }
 

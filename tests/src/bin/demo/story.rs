@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use ringfence_tests::connection::{Outcome, connect};
@@ -81,17 +81,19 @@ async fn tidy(target: &Target) -> anyhow::Result<()> {
         .await
 }
 
-async fn applications(target: &Target, namespace: &str) -> anyhow::Result<Vec<Application>> {
+/// The three applications of a namespace, then whoever else is wanted, each on the next node.
+async fn applications(
+    target: &Target,
+    namespace: &str,
+    others: &[Wanted<'_>],
+) -> anyhow::Result<Vec<Application>> {
     let names = [("frontend", 8080), ("api", 8081), ("database", 5432)];
-    workload::run(
-        target,
-        &names.map(|(name, port)| Wanted {
-            namespace,
-            name,
-            port,
-        }),
-    )
-    .await
+    let wanted = names.map(|(name, port)| Wanted {
+        namespace,
+        name,
+        port,
+    });
+    workload::run(target, &[&wanted[..], others].concat()).await
 }
 
 /// Shows a matrix that must be as expected.
@@ -121,18 +123,12 @@ async fn open_cluster(stage: &mut Stage, target: &Target) -> anyhow::Result<(Vec
             .kubectl(target, &["create", "namespace", namespace], "")
             .await?;
     }
-    let mut members = applications(target, BEFORE).await?;
-    let stranger = workload::run(
-        target,
-        &[Wanted {
-            namespace: ELSEWHERE,
-            name: "stranger",
-            port: 8080,
-        }],
-    )
-    .await?
-    .remove(0);
-    members.push(stranger.clone());
+    let stranger = Wanted {
+        namespace: ELSEWHERE,
+        name: "stranger",
+        port: 8080,
+    };
+    let mut members = applications(target, BEFORE, &[stranger]).await?;
     show(
         stage,
         target,
@@ -141,7 +137,7 @@ async fn open_cluster(stage: &mut Stage, target: &Target) -> anyhow::Result<(Vec
         |_, _| true,
     )
     .await?;
-    members.pop();
+    let stranger = members.pop().context("the stranger was asked for")?;
     Ok((members, stranger))
 }
 
@@ -163,7 +159,7 @@ async fn closed_namespace(
     stage
         .kubectl(target, &["--namespace", SHOP, "get", "networkpolicies"], "")
         .await?;
-    let mut members = applications(target, SHOP).await?;
+    let mut members = applications(target, SHOP, &[]).await?;
     members.push(stranger.clone());
     show(
         stage,
