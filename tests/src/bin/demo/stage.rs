@@ -83,7 +83,7 @@ impl Stage {
         self.finish_step();
         println!("\n{BOLD}All as it must be.{BOLD:#} Times:");
         for (index, (title, time)) in self.times.iter().enumerate() {
-            println!("  {:>2}. {title:60} {:>6.1} s", index + 1, time.as_secs_f64());
+            println!("  {:>2}. {title:72} {:>6.1} s", index + 1, time.as_secs_f64());
         }
         println!(
             "      {:60} {:>6.1} s",
