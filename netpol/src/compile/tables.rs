@@ -1,0 +1,284 @@
+//! The tables of a node: peers in use, classes of addresses, rulesets of pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Class, ClassIx, Endpoint, OpenRule, PeerIx, Ruleset, RulesetIx, Selected};
+use crate::cluster::{Cluster, Key, Pod};
+use crate::policy::{Direction, IpBlock, Namespaces, Peer, Peers, Policy, Port, Ports, Rule};
+use crate::port::{PortRange, PortSet, Protocol};
+
+/// The peers and port names in use, numbered canonically.
+pub(super) struct Tables<'a> {
+    pub(super) peers: Vec<&'a Peer>,
+    indices: BTreeMap<&'a Peer, PeerIx>,
+    egress_names: BTreeSet<(Protocol, &'a str)>,
+}
+
+pub(super) struct Classes {
+    pub(super) all: Vec<Class>,
+    pub(super) addresses: BTreeMap<IpAddr, ClassIx>,
+    pub(super) blocks: BTreeMap<IpNet, ClassIx>,
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn collect(policies: impl Iterator<Item = &'a Policy>) -> Self {
+        let mut peers = BTreeSet::new();
+        let mut egress_names = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        for policy in policies.filter(|policy| seen.insert(&policy.key)) {
+            for (direction, rule) in rules_of(policy) {
+                if let Peers::Of(list) = &rule.peers {
+                    peers.extend(list);
+                }
+                if let (Direction::Egress, Ports::Of(ports)) = (direction, &rule.ports) {
+                    egress_names.extend(ports.iter().filter_map(|port| match port {
+                        Port::Named(protocol, name) => Some((*protocol, name.as_str())),
+                        Port::Range(_) => None,
+                    }));
+                }
+            }
+        }
+        let peers: Vec<&Peer> = peers.into_iter().collect();
+        let indices = peers
+            .iter()
+            .zip(0..)
+            .map(|(peer, index)| (*peer, index))
+            .collect();
+        Self {
+            peers,
+            indices,
+            egress_names,
+        }
+    }
+
+    fn peers_matching(&self, mut matches: impl FnMut(&Peer) -> bool) -> Vec<PeerIx> {
+        self.peers
+            .iter()
+            .zip(0..)
+            .filter(|(peer, _)| matches(peer))
+            .map(|(_, index)| index)
+            .collect()
+    }
+
+    pub(super) fn classes(&self, cluster: &Cluster) -> Classes {
+        let mut addresses: BTreeMap<IpAddr, Class> = BTreeMap::new();
+        for (key, pod) in cluster.pods.iter().filter(|(_, pod)| pod.is_governed()) {
+            for address in &pod.addresses {
+                let class = self.class_of_pod(cluster, key, pod, *address);
+                addresses
+                    .entry(*address)
+                    // Two pods claim one address: until that is over it has only what both would have.
+                    .and_modify(|other| *other = intersection(other, &class))
+                    .or_insert(class);
+            }
+        }
+        let blocks: BTreeMap<IpNet, Class> = self
+            .prefixes()
+            .into_iter()
+            .map(|prefix| {
+                let peers =
+                    self.peers_matching(|peer| matches!(peer, Peer::Block(block) if covers(block, prefix)));
+                (
+                    prefix,
+                    Class {
+                        peers,
+                        named_ports: Vec::new(),
+                    },
+                )
+            })
+            .collect();
+
+        let distinct: BTreeSet<&Class> = addresses.values().chain(blocks.values()).collect();
+        let mut all = vec![Class::default()];
+        all.extend(
+            distinct
+                .into_iter()
+                .filter(|class| **class != Class::default())
+                .cloned(),
+        );
+        let indices: BTreeMap<&Class, ClassIx> = all.iter().zip(0..).collect();
+        Classes {
+            addresses: addresses
+                .iter()
+                .map(|(address, class)| (*address, indices[class]))
+                .collect(),
+            blocks: blocks
+                .iter()
+                .map(|(prefix, class)| (*prefix, indices[class]))
+                .collect(),
+            all,
+        }
+    }
+
+    fn class_of_pod(&self, cluster: &Cluster, key: &Key, pod: &Pod, address: IpAddr) -> Class {
+        let labels = cluster.namespace_labels(&key.namespace);
+        let peers = self.peers_matching(|peer| match peer {
+            Peer::Block(block) => block.contains(address),
+            Peer::Pods { namespaces, pods } => {
+                let namespace = match namespaces {
+                    Namespaces::Own(name) => *name == key.namespace,
+                    Namespaces::Selected(selector) => labels.is_some_and(|labels| selector.matches(labels)),
+                };
+                namespace && pods.matches(&pod.labels)
+            }
+        });
+        let mut named_ports: Vec<(Protocol, String, u16)> = self
+            .egress_names
+            .iter()
+            .flat_map(|(protocol, name)| {
+                pod.named_ports(*protocol, name)
+                    .map(|number| (*protocol, (*name).to_owned(), number))
+            })
+            .collect();
+        named_ports.sort_unstable();
+        named_ports.dedup();
+        Class { peers, named_ports }
+    }
+
+    /// Every prefix at which the membership in some block changes.
+    fn prefixes(&self) -> BTreeSet<IpNet> {
+        let blocks = self.peers.iter().filter_map(|peer| match peer {
+            Peer::Block(block) => Some(block),
+            Peer::Pods { .. } => None,
+        });
+        blocks
+            .flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied()))
+            .collect()
+    }
+
+    /// The distinct rulesets, and which of them each local pod has.
+    pub(super) fn rulesets(&self, selecting: &[Selected<'_>]) -> (Vec<Ruleset>, BTreeMap<Key, Endpoint>) {
+        let of_pod = |(_, pod): (&Key, &Pod), policies: &[&Policy]| {
+            Direction::BOTH.map(|direction| self.ruleset(direction, pod, policies))
+        };
+        let per_pod: Vec<_> = selecting
+            .iter()
+            .map(|(subject, policies)| (*subject, of_pod(*subject, policies)))
+            .collect();
+        let all: Vec<Ruleset> = per_pod
+            .iter()
+            .flat_map(|(_, rulesets)| rulesets.iter().flatten())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .cloned()
+            .collect();
+        let indices: BTreeMap<&Ruleset, RulesetIx> = all.iter().zip(0..).collect();
+        let endpoints = per_pod
+            .iter()
+            .map(|((key, pod), [ingress, egress])| {
+                let index = |ruleset: &Option<Ruleset>| ruleset.as_ref().map(|ruleset| indices[ruleset]);
+                let endpoint = Endpoint {
+                    uid: pod.uid.clone(),
+                    addresses: pod.addresses.clone(),
+                    ingress: index(ingress),
+                    egress: index(egress),
+                };
+                ((*key).clone(), endpoint)
+            })
+            .collect();
+        (all, endpoints)
+    }
+
+    /// `None` if no policy isolates the pod in this direction.
+    fn ruleset(&self, direction: Direction, pod: &Pod, policies: &[&Policy]) -> Option<Ruleset> {
+        let mut isolating = policies
+            .iter()
+            .filter_map(|policy| policy.rules(direction))
+            .peekable();
+        isolating.peek()?;
+        let rules: BTreeSet<OpenRule> = isolating
+            .flatten()
+            .map(|rule| self.open_rule(direction, pod, rule))
+            .filter(|rule| !rule.is_void())
+            .collect();
+        Some(Ruleset {
+            direction,
+            rules: rules.into_iter().collect(),
+        })
+    }
+
+    fn open_rule(&self, direction: Direction, pod: &Pod, rule: &Rule) -> OpenRule {
+        let peers = match &rule.peers {
+            Peers::Any => None,
+            Peers::Of(list) => {
+                let mut indices: Vec<PeerIx> = list.iter().map(|peer| self.indices[peer]).collect();
+                indices.sort_unstable();
+                indices.dedup();
+                Some(indices)
+            }
+        };
+        let Ports::Of(ports) = &rule.ports else {
+            return OpenRule {
+                peers,
+                ports: PortSet::All,
+                named_ports: Vec::new(),
+            };
+        };
+        let mut ranges = Vec::new();
+        let mut named_ports = Vec::new();
+        for port in ports {
+            match (port, direction) {
+                (Port::Range(range), _) => ranges.push(*range),
+                (Port::Named(protocol, name), Direction::Ingress) => {
+                    ranges.extend(
+                        pod.named_ports(*protocol, name)
+                            .map(|number| PortRange::single(*protocol, number)),
+                    );
+                }
+                (Port::Named(protocol, name), Direction::Egress) => {
+                    named_ports.push((*protocol, name.clone()))
+                }
+            }
+        }
+        named_ports.sort_unstable();
+        named_ports.dedup();
+        OpenRule {
+            peers,
+            ports: ranges.into_iter().collect(),
+            named_ports,
+        }
+    }
+}
+
+impl OpenRule {
+    /// Whether it can never open anything.
+    fn is_void(&self) -> bool {
+        self.peers.as_ref().is_some_and(Vec::is_empty)
+            || (self.ports.is_empty() && self.named_ports.is_empty())
+    }
+}
+
+fn rules_of(policy: &Policy) -> impl Iterator<Item = (Direction, &Rule)> {
+    Direction::BOTH.into_iter().flat_map(|direction| {
+        policy
+            .rules(direction)
+            .unwrap_or_default()
+            .iter()
+            .map(move |rule| (direction, rule))
+    })
+}
+
+/// Whether a block holds the addresses of `prefix` that are in no longer prefix of the table.
+fn covers(block: &IpBlock, prefix: IpNet) -> bool {
+    block.cidr.contains(&prefix) && !block.except.iter().any(|except| except.contains(&prefix))
+}
+
+fn intersection(a: &Class, b: &Class) -> Class {
+    Class {
+        peers: a
+            .peers
+            .iter()
+            .filter(|peer| b.peers.contains(peer))
+            .copied()
+            .collect(),
+        named_ports: a
+            .named_ports
+            .iter()
+            .filter(|port| b.named_ports.contains(port))
+            .cloned()
+            .collect(),
+    }
+}
