@@ -16,10 +16,7 @@ use tokio::sync::watch;
 use crate::authority::{self, Authority, Leaf};
 use crate::plan::{self, Lifetimes};
 use crate::serve::{self, Served};
-use crate::store::{Store, Stored};
-
-/// The one field manager that all of this is written as.
-pub const MANAGER: &str = "ringfence-certs";
+use crate::store::{MANAGER, Store, Stored};
 
 /// How often everything is looked at, whatever else happens.
 const EVERY: std::time::Duration = std::time::Duration::from_secs(60);

@@ -7,6 +7,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
+/// The one field manager that all of this crate is written as.
+pub(crate) const MANAGER: &str = "ringfence-certs";
+
 /// One Secret.
 pub(crate) struct Store {
     api: Api<Secret>,
@@ -73,7 +76,7 @@ impl Store {
             ..Secret::default()
         };
         let params = PostParams {
-            field_manager: Some(crate::keeper::MANAGER.to_owned()),
+            field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
         if read.exists() {

@@ -15,6 +15,7 @@ pub mod compile;
 pub mod evaluate;
 pub mod facts;
 pub mod finding;
+pub mod key;
 pub mod lint;
 pub mod policy;
 pub mod port;

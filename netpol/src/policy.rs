@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::cluster::Key;
+use crate::key::Key;
 use crate::port::{PortRange, Protocol};
 use crate::selector::{self, Selector};
 

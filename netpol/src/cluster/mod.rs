@@ -12,7 +12,9 @@ pub use object::{
     TargetPort,
 };
 pub use observe::Observed;
-pub use store::{Key, Store};
+pub use store::Store;
+
+pub use crate::key::Key;
 
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::PolicyRecord;

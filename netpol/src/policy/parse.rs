@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Defect, Direction, Error, IpBlock, Namespaces, Peer, Peers, Policy, Port, Ports, Rule};
-use crate::cluster::Key;
+use crate::key::Key;
 use crate::port::{PortRange, Protocol};
 use crate::selector::Selector;
 
