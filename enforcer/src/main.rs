@@ -1,7 +1,7 @@
 //! The node agent: holds NetworkPolicy in the kernel, at both directions of every pod's veth.
 //!
-//! `ringfence-enforcer` runs it, `ringfence-enforcer uninstall` takes all of it away from this node again. Verdicts do not depend
-//! on the process: the filters, the maps and the netfilter program stay when it ends, however it ends.
+//! `ringfence-enforcer` runs it, `ringfence-enforcer uninstall` takes all of it away from this node again (`--stay` then waits to be
+//! ended, so that a DaemonSet can do it on every node). Verdicts do not depend on the process: the filters, the maps and the netfilter program stay when it ends, however it ends.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ async fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => run().await,
         ["uninstall"] => uninstall(),
-        _ => Err(anyhow::anyhow!("usage: ringfence-enforcer [uninstall]")),
+        ["uninstall", "--stay"] => uninstall_and_stay().await,
+        _ => Err(anyhow::anyhow!("usage: ringfence-enforcer [uninstall [--stay]]")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -127,6 +128,12 @@ async fn run() -> anyhow::Result<()> {
             Ok(asked?)
         }
     }
+}
+
+/// What a DaemonSet runs to take it away from every node: one that ended would be started again.
+async fn uninstall_and_stay() -> anyhow::Result<()> {
+    uninstall()?;
+    Ok(shutdown::requested().await?)
 }
 
 fn uninstall() -> anyhow::Result<()> {
