@@ -1,13 +1,12 @@
-//! What a packet costs: `cargo test --release -p ringfence-enforcer --test root -- --ignored --nocapture cost`.
+//! What a packet costs: `cargo test --release -p ringfence-enforcer --test root -- --nocapture cost`; no time is asserted.
 
 use super::harness::{alone, test_runs};
 use super::packets::{ACK, SYN};
 use super::programs::{FRIEND, STRANGER, UPLINK, VETH, from_friend, in_from, kernel, out_to};
 
-const TIMES: u32 = 1_000_000;
+const TIMES: u32 = 100_000;
 
 #[test]
-#[ignore = "measures, and asserts nothing about time"]
 fn what_a_packet_costs() {
     alone(|| {
         let isolated = kernel(&[from_friend()]);
