@@ -76,6 +76,32 @@ pub async fn wait(target: &Target) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Sees to it that no baseline or label standard of an earlier run or of somebody else's is in force: it would close, or
+/// refuse, what is to be measured. On the project's own cluster they are removed; anywhere else they are not ours to remove.
+///
+/// # Errors
+/// If somebody else's cluster has any.
+pub async fn without_baselines(target: &Target) -> anyhow::Result<()> {
+    for kind in ["namespacebaselines", "labelstandards"] {
+        // Before Ringfence was first installed there are no such kinds, and so no objects.
+        let found = target
+            .try_kubectl(&["get", kind, "--output=name"], "")
+            .await?
+            .stdout;
+        let names: Vec<&str> = found.lines().collect();
+        if names.is_empty() {
+            continue;
+        }
+        ensure!(
+            target.own,
+            "this cluster has {}; run on one that has none, or delete them first",
+            names.join(", ")
+        );
+        target.kubectl(&["delete", kind, "--all"]).await?;
+    }
+    Ok(())
+}
+
 async fn running_digest(target: &Target, workload: &str) -> anyhow::Result<String> {
     let path = format!(
         "jsonpath={{.spec.template.metadata.annotations.{}}}",

@@ -15,7 +15,10 @@ static INSTALLED: OnceCell<()> = OnceCell::const_new();
 pub async fn start(namespaces: &[&str]) -> anyhow::Result<Target> {
     let target = Target::connect().await?;
     INSTALLED
-        .get_or_try_init(|| install::install(&target))
+        .get_or_try_init(|| async {
+            install::without_baselines(&target).await?;
+            install::install(&target).await
+        })
         .await
         .context("Ringfence could not be installed")?;
     target.delete_namespaces(namespaces).await?;

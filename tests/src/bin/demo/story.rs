@@ -70,12 +70,7 @@ pub async fn play(stage: &mut Stage) -> anyhow::Result<()> {
 
 /// Removes what an earlier run left, so that this one starts from an open cluster.
 async fn tidy(target: &Target) -> anyhow::Result<()> {
-    // Without Ringfence there are no such kinds: then there is nothing to remove either.
-    for kind in ["namespacebaselines", "labelstandards"] {
-        target
-            .try_kubectl(&["delete", kind, "--all", "--ignore-not-found"], "")
-            .await?;
-    }
+    install::without_baselines(target).await?;
     target
         .delete_namespaces(&[BEFORE, SHOP, ELSEWHERE, "demo-unlabelled", "demo-labelled"])
         .await
