@@ -125,6 +125,31 @@ impl PortSet {
         }
     }
 
+    /// What is in both sets.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let (a, b) = match (self, other) {
+            (Self::All, set) | (set, Self::All) => return set.clone(),
+            (Self::Ranges(a), Self::Ranges(b)) => (a, b),
+        };
+        let (mut i, mut j) = (0, 0);
+        let mut common = Vec::new();
+        while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
+            if x.protocol == y.protocol && x.first.max(y.first) <= x.last.min(y.last) {
+                common.push(PortRange {
+                    protocol: x.protocol,
+                    first: x.first.max(y.first),
+                    last: x.last.min(y.last),
+                });
+            }
+            if (x.protocol, x.last) <= (y.protocol, y.last) {
+                i += 1;
+            } else {
+                j += 1;
+            }
+        }
+        Self::Ranges(common)
+    }
+
     /// The ranges, none for [`PortSet::All`].
     pub fn ranges(&self) -> &[PortRange] {
         match self {
@@ -225,6 +250,19 @@ mod tests {
         let set = PortSet::from_iter([tcp(53, 53)]);
         assert!(set.contains(Transport::Port(Protocol::Tcp, 53)));
         assert!(!set.contains(Transport::Port(Protocol::Udp, 53)));
+    }
+
+    #[test]
+    fn an_intersection_holds_what_both_hold() {
+        let udp = PortRange::single(Protocol::Udp, 53);
+        let a = PortSet::from_iter([tcp(80, 90), tcp(100, 200), udp]);
+        let b = PortSet::from_iter([tcp(85, 110), tcp(150, 160), PortRange::whole(Protocol::Udp)]);
+        let common = PortSet::from_iter([tcp(85, 90), tcp(100, 110), tcp(150, 160), udp]);
+        assert_eq!(a.intersection(&b), common);
+        assert_eq!(b.intersection(&a), common);
+        assert_eq!(a.intersection(&PortSet::All), a);
+        assert_eq!(PortSet::All.intersection(&PortSet::All), PortSet::All);
+        assert!(a.intersection(&PortSet::empty()).is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod object;
 mod observe;
 mod store;
+mod workload;
 
 pub use object::{
     ContainerPort, Ingress, IngressBackend, IngressClass, Namespace, Phase, Pod, Service, ServicePort,
@@ -13,6 +14,7 @@ pub use object::{
 };
 pub use observe::Observed;
 pub use store::Store;
+pub use workload::{Assembly, NAMESPACE_NAME, Owner, Workload};
 
 pub use crate::key::Key;
 

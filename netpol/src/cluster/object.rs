@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::Owner;
 use crate::port::Protocol;
 use crate::selector::{Labels, Selector};
 
@@ -19,6 +20,8 @@ pub struct Namespace {
 pub struct Pod {
     pub uid: String,
     pub labels: Labels,
+    /// What made it; `None` if it stands for itself.
+    pub owner: Option<Owner>,
     /// Where it is bound to; `None` while it is not scheduled.
     pub node: Option<String>,
     /// The addresses in the status; empty until the kubelet reports them.

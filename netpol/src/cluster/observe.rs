@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    Cluster, ContainerPort, Ingress, IngressBackend, IngressClass, Key, Namespace, Phase, Pod, Service,
+    Cluster, ContainerPort, Ingress, IngressBackend, IngressClass, Key, Namespace, Owner, Phase, Pod, Service,
     ServicePort, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
@@ -114,6 +114,7 @@ impl Observed for core::Pod {
         Pod {
             uid: self.uid().unwrap_or_default(),
             labels: self.labels().clone(),
+            owner: Owner::of(&self.metadata),
             node: spec
                 .and_then(|spec| spec.node_name.clone())
                 .filter(|name| !name.is_empty()),
