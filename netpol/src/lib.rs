@@ -6,12 +6,13 @@
 //!
 //! Read in this order: [`selector`] and [`policy`] (the typed model), [`cluster`] (what is known of the cluster),
 //! [`evaluate`] (the meaning, as the specification says it), [`compile`] (the same meaning in the form that the
-//! kernel looks up).
+//! kernel looks up), [`connections`] (the same for a whole cluster at once).
 
 pub mod api;
 pub mod baseline;
 pub mod cluster;
 pub mod compile;
+pub mod connections;
 pub mod evaluate;
 pub mod facts;
 pub mod finding;

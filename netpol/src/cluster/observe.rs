@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    Cluster, ContainerPort, Ingress, IngressBackend, IngressClass, Key, Namespace, Owner, Phase, Pod, Service,
-    ServicePort, Store, TargetPort,
+    Cluster, ContainerPort, Ingress, IngressBackend, IngressClass, Key, Namespace, Owner, Phase, Pod,
+    Service, ServicePort, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::{PolicyObject, PolicyRecord};

@@ -34,10 +34,13 @@ impl Owner {
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
         let owners = || meta.owner_references.iter().flatten();
         let controls = |owner: &&OwnerReference| owner.controller == Some(true);
-        owners().find(controls).or_else(|| owners().next()).map(|owner| Self {
-            name: owner.name.clone(),
-            kind: owner.kind.clone(),
-        })
+        owners()
+            .find(controls)
+            .or_else(|| owners().next())
+            .map(|owner| Self {
+                name: owner.name.clone(),
+                kind: owner.kind.clone(),
+            })
     }
 }
 
@@ -162,7 +165,9 @@ impl Assembly {
         let mut at = (namespace.to_owned(), owner);
         // Owners that own each other are no reason to go round forever.
         while passed.len() < 8 {
-            let Some(template) = self.templates.get(&at) else { break };
+            let Some(template) = self.templates.get(&at) else {
+                break;
+            };
             passed.push(template.clone());
             match self.parents.get(&at) {
                 Some(parent) if self.templates.contains_key(&(at.0.clone(), parent.clone())) => {
@@ -277,6 +282,9 @@ mod tests {
         let cluster = assembly.finish();
         assert_eq!(cluster.namespace_labels("a").unwrap()[NAMESPACE_NAME], "a");
         let labels = cluster.namespace_labels("b").unwrap();
-        assert_eq!((labels["team"].as_str(), labels[NAMESPACE_NAME].as_str()), ("x", "b"));
+        assert_eq!(
+            (labels["team"].as_str(), labels[NAMESPACE_NAME].as_str()),
+            ("x", "b")
+        );
     }
 }
