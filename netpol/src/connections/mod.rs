@@ -120,7 +120,7 @@ impl Connections {
         }
     }
 
-    /// The workloads, sorted; pods on their node's network and finished ones are none.
+    /// The workloads, sorted by their names as shown; pods on their node's network and finished ones are none.
     pub fn workloads(&self) -> impl ExactSizeIterator<Item = &Workload> {
         self.nodes.iter().map(|node| &node.workload)
     }

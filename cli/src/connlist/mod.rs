@@ -1,0 +1,109 @@
+//! `connlist`: who reaches whom.
+
+mod format;
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use ringfence_netpol::connections::{Connection, Connections, End, Options};
+
+use crate::input::Input;
+use crate::{Error, Outcome};
+
+pub use format::{connection_json, ports_text};
+
+/// List who reaches whom
+///
+/// A line for every pair of workloads, or of a workload and a range of addresses outside, with what the first may open towards
+/// the second. Pods of one owner are one workload. Where no policy selects a pod, everything is allowed.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ringfence connlist manifests/
+  helm template chart/ | ringfence connlist -
+  ringfence connlist manifests/ --focus shop/api -o md
+  ringfence connlist manifests/ -o dot | dot -Tsvg > who.svg")]
+pub struct Args {
+    /// Folders (with all below), files of YAML or JSON, or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub sources: Vec<String>,
+    /// The form of the list
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+    /// Only what begins or ends at this workload: NAME or NAMESPACE/NAME
+    #[arg(long, value_name = "WORKLOAD")]
+    pub focus: Vec<String>,
+    /// Let an ipBlock match pods by their addresses too, as it does for packets
+    #[arg(long)]
+    pub ipblock_matches_pods: bool,
+    #[command(flatten)]
+    pub input: Input,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+    Csv,
+    Md,
+    Dot,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the input cannot be used or the output not be written.
+pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outcome, Error> {
+    let reading = args.input.read(&args.sources, err)?;
+    let options = Options {
+        blocks_match_pods: args.ipblock_matches_pods,
+    };
+    let connections = Connections::of(&reading.cluster, options);
+    for focus in &args.focus {
+        if !connections
+            .workloads()
+            .any(|workload| is_called(End::Workload(workload), focus))
+        {
+            return Err(Error::Usage(format!("--focus: there is no workload {focus}")));
+        }
+    }
+    let host_network = reading
+        .cluster
+        .pods
+        .values()
+        .filter(|pod| pod.host_network)
+        .count();
+    if host_network > 0 {
+        writeln!(
+            err,
+            "note: {host_network} on the host's network are not listed: no policy selects them, and to others they are their node's address"
+        )?;
+    }
+    let rows = connections.iter().filter(|row| in_focus(row, &args.focus));
+    format::write(args.output, rows, out)?;
+    Ok(Outcome::Fine)
+}
+
+fn in_focus(row: &Connection<'_>, focus: &[String]) -> bool {
+    focus.is_empty()
+        || focus
+            .iter()
+            .any(|name| is_called(row.from, name) || is_called(row.to, name))
+}
+
+fn is_called(end: End<'_>, name: &str) -> bool {
+    let End::Workload(workload) = end else {
+        return false;
+    };
+    match name.split_once('/') {
+        None => workload.name == name,
+        Some((namespace, name)) => {
+            workload.namespace == namespace
+                && (workload.name == name || format!("{}[{}]", workload.name, workload.kind) == name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

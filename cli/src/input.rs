@@ -1,0 +1,71 @@
+//! What every command that reads manifests is told about them.
+
+use std::io::Write;
+
+use crate::Error;
+use crate::read::{self, Reading};
+
+/// The part of a command's arguments that says how to read.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Input {
+    /// Where objects are that name no namespace
+    #[arg(short, long, default_value = "default", value_name = "NAME")]
+    pub namespace: String,
+    /// Go on with what can be used, if some input cannot
+    #[arg(short, long)]
+    pub keep_going: bool,
+    /// Refuse files that are larger than this
+    #[arg(long, default_value_t = 64, value_name = "MIB", hide_short_help = true)]
+    pub max_file_size: u64,
+}
+
+impl Input {
+    pub fn options(&self) -> read::Options {
+        read::Options {
+            namespace: self.namespace.clone(),
+            max_file_size: self.max_file_size.saturating_mul(1 << 20),
+            keep_refused: false,
+        }
+    }
+
+    /// Reads the sources and tells what of them cannot be used.
+    ///
+    /// # Errors
+    /// If something cannot, unless told to keep going; or if there is nothing at all.
+    pub fn read(&self, sources: &[String], err: &mut dyn Write) -> Result<Reading, Error> {
+        let reading = read::read(sources, &self.options());
+        self.accept(&reading, err)?;
+        if reading.taken == 0 {
+            return Err(Error::Usage(format!(
+                "there is no object in {} that says who reaches whom (pods, workloads, policies)",
+                sources.join(", ")
+            )));
+        }
+        Ok(reading)
+    }
+
+    /// Tells what cannot be used.
+    ///
+    /// # Errors
+    /// If something cannot, unless told to keep going.
+    pub fn accept(&self, reading: &Reading, err: &mut dyn Write) -> Result<(), Error> {
+        for problem in &reading.problems {
+            writeln!(err, "{problem}")?;
+        }
+        match reading.problems.len() {
+            0 => Ok(()),
+            count if self.keep_going => {
+                writeln!(
+                    err,
+                    "going on without what is wrong in {count} place{}",
+                    if count == 1 { "" } else { "s" }
+                )?;
+                Ok(())
+            }
+            _ => {
+                writeln!(err, "nothing was done; --keep-going goes on with the rest")?;
+                Err(Error::Input)
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Reading manifests: files and folders of YAML and JSON into the same cluster that a live one is watched into.
+//!
+//! [`files`] finds and opens (the only I/O), [`tree`] parses with lines and budgets, [`take`] makes typed objects. Whatever is
+//! wrong becomes a [`Problem`] with its place, and the rest is read all the same; the caller decides if that will do.
+
+mod files;
+mod problem;
+mod scalar;
+mod take;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use ringfence_netpol::cluster::Cluster;
+
+pub use problem::Problem;
+pub use tree::{Node, Value};
+
+use take::Taker;
+use tree::Documents;
+
+/// How to read.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where objects are that name no namespace.
+    pub namespace: String,
+    /// Bytes that a file may have.
+    pub max_file_size: u64,
+    /// Take policies that an API server would refuse too, to judge them.
+    pub keep_refused: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            namespace: "default".to_owned(),
+            max_file_size: 64 << 20,
+            keep_refused: false,
+        }
+    }
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub cluster: Cluster,
+    pub policies: Vec<PolicySource>,
+    /// In the order in which they were met.
+    pub problems: Vec<Problem>,
+    /// How many objects were taken.
+    pub taken: usize,
+    /// How many objects were of kinds that say nothing about who reaches whom, by kind.
+    pub passed_over: BTreeMap<String, usize>,
+}
+
+/// A policy as it stands in its file.
+#[derive(Debug)]
+pub struct PolicySource {
+    pub object: NetworkPolicy,
+    pub file: String,
+    /// The object with its lines.
+    pub node: Node,
+}
+
+/// Reads files, folders (with all below them) and `-`, standard input.
+pub fn read(sources: &[String], options: &Options) -> Reading {
+    let mut taker = Taker::new(options);
+    let mut problems = Vec::new();
+    files::each_text(
+        sources,
+        options.max_file_size,
+        &mut |file, text| text_into(&mut taker, file, text),
+        &mut |problem| problems.push(problem),
+    );
+    finish(taker, problems)
+}
+
+/// Reads texts that are in memory already, by the name of their file.
+pub fn read_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, options: &Options) -> Reading {
+    let mut taker = Taker::new(options);
+    for (file, text) in texts {
+        text_into(&mut taker, file, text);
+    }
+    finish(taker, Vec::new())
+}
+
+fn finish(taker: Taker<'_>, mut problems: Vec<Problem>) -> Reading {
+    problems.extend(taker.problems);
+    Reading {
+        cluster: taker.assembly.finish(),
+        policies: taker.policies,
+        problems,
+        taken: taker.taken,
+        passed_over: taker.passed_over,
+    }
+}
+
+fn text_into(taker: &mut Taker<'_>, file: &str, text: &str) {
+    taker.begin(file);
+    let mut documents = Documents::of(text);
+    loop {
+        // Items that do not say what they are, of a list that has not said it yet.
+        let mut unknown: Vec<Node> = Vec::new();
+        let document = documents.next_document(&mut |root, item| {
+            if item.get("kind").is_none() && root.get("kind").is_none() {
+                unknown.push(item);
+            } else {
+                taker.take(item, Some(root));
+            }
+        });
+        match document {
+            None => return,
+            Some(Err(fault)) => taker.fault(fault.line, fault.reason),
+            Some(Ok(root)) => {
+                for item in unknown {
+                    taker.take(item, Some(&root));
+                }
+                taker.take(root, None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
