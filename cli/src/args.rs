@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::connlist;
+use crate::{check, connlist};
 
 /// Who reaches whom in Kubernetes, by its NetworkPolicies: explained, compared and judged.
 ///
@@ -27,4 +27,5 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Connlist(connlist::Args),
+    Check(check::Args),
 }

@@ -4,6 +4,7 @@
 //! [`args`] is how a command is asked for, [`run`] does it.
 
 pub mod args;
+pub mod check;
 pub mod connlist;
 mod input;
 pub mod read;
@@ -49,6 +50,7 @@ pub enum Error {
 pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Outcome {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let done = match &args.command {
+        Command::Check(args) => check::run(args, &mut out, err),
         Command::Connlist(args) => connlist::run(args, &mut out, err),
     };
     match done.and_then(|outcome| Ok(out.flush().map(|()| outcome)?)) {

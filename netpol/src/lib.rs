@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod compile;
 pub mod connections;
 pub mod evaluate;
+pub mod explain;
 pub mod facts;
 pub mod finding;
 pub mod key;

@@ -188,7 +188,8 @@ impl Connections {
 }
 
 impl Workload {
-    pub(crate) fn of(key: &Key, pod: &crate::cluster::Pod) -> Self {
+    /// The workload that a pod belongs to, or the pod itself.
+    pub fn of(key: &Key, pod: &crate::cluster::Pod) -> Self {
         let (name, kind) = match &pod.owner {
             Some(owner) => (owner.name.as_str(), owner.kind.as_str()),
             None => (key.name.as_str(), "Pod"),

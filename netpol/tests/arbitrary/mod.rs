@@ -1,5 +1,7 @@
 //! Random clusters, small enough that everything meets everything: few labels, few names, few addresses.
 
+#![allow(dead_code, reason = "every test takes what it needs")]
+
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
