@@ -129,11 +129,11 @@ impl Connections {
     pub fn iter(&self) -> impl Iterator<Item = Connection<'_>> {
         let mut egress = Segments::new(&self.tables, Direction::Egress);
         let from_workloads =
-            (0..self.nodes.len()).flat_map(move |source| self.from_node(source, &mut egress));
-        self.from_outside().into_iter().chain(from_workloads)
+            (0..self.nodes.len()).flat_map(move |source| self.opened_by(source, &mut egress));
+        self.opened_from_outside().into_iter().chain(from_workloads)
     }
 
-    fn from_outside(&self) -> Vec<Connection<'_>> {
+    fn opened_from_outside(&self) -> Vec<Connection<'_>> {
         let mut segments = Segments::new(&self.tables, Direction::Ingress);
         let mut all: Vec<Connection<'_>> = Vec::new();
         for node in &self.nodes {
@@ -148,7 +148,7 @@ impl Connections {
         all
     }
 
-    fn from_node(&self, source: usize, egress: &mut Segments<'_>) -> Vec<Connection<'_>> {
+    fn opened_by(&self, source: usize, egress: &mut Segments<'_>) -> Vec<Connection<'_>> {
         let node = &self.nodes[source];
         let from = End::Workload(&node.workload);
         let mut found: Vec<Connection<'_>> = egress
