@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, connlist};
+use crate::{check, connlist, lint, rules};
 
 /// Who reaches whom in Kubernetes, by its NetworkPolicies: explained, compared and judged.
 ///
@@ -28,4 +28,6 @@ pub struct Args {
 pub enum Command {
     Connlist(connlist::Args),
     Check(check::Args),
+    Lint(lint::Args),
+    Rules(rules::Args),
 }

@@ -7,7 +7,9 @@ pub mod args;
 pub mod check;
 pub mod connlist;
 mod input;
+pub mod lint;
 pub mod read;
+pub mod rules;
 
 use std::io::{self, BufWriter, Write};
 
@@ -52,6 +54,8 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Outcome {
     let done = match &args.command {
         Command::Check(args) => check::run(args, &mut out, err),
         Command::Connlist(args) => connlist::run(args, &mut out, err),
+        Command::Lint(args) => lint::run(args, &mut out, err),
+        Command::Rules(args) => rules::run(args, &mut out),
     };
     match done.and_then(|outcome| Ok(out.flush().map(|()| outcome)?)) {
         Ok(outcome) => outcome,

@@ -1,5 +1,7 @@
 //! Explanations agree with the evaluator, and what they propose does what they say.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test
+
 mod arbitrary;
 
 use proptest::prelude::*;

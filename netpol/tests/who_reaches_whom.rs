@@ -1,5 +1,7 @@
 //! The connections of a whole cluster are those that the evaluator allows, pair by pair.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test
+
 mod arbitrary;
 
 use std::net::IpAddr;

@@ -37,6 +37,10 @@ pub struct Rule {
     pub severity: Severity,
     /// Whether it compares with the live cluster, and so cannot judge without.
     pub needs_cluster: bool,
+    /// The specification of a policy that it finds something in.
+    pub bad: &'static str,
+    /// What was probably meant.
+    pub good: &'static str,
     pub check: fn(&Subject<'_>) -> Vec<Found>,
 }
 
@@ -51,8 +55,28 @@ pub struct Found {
 
 /// Judges a policy, with the cluster in view if there is one, and by the rules that need none otherwise.
 pub fn lint(object: &NetworkPolicy, cluster: Option<&Cluster>, severities: &Severities) -> Vec<Finding> {
+    judge(object, None, cluster, severities)
+}
+
+/// The same for a policy whose text is at hand: what the API server would drop of it can still be seen there.
+pub fn lint_written(
+    object: &NetworkPolicy,
+    written: &serde_json::Value,
+    cluster: Option<&Cluster>,
+    severities: &Severities,
+) -> Vec<Finding> {
+    judge(object, Some(written), cluster, severities)
+}
+
+fn judge(
+    object: &NetworkPolicy,
+    written: Option<&serde_json::Value>,
+    cluster: Option<&Cluster>,
+    severities: &Severities,
+) -> Vec<Finding> {
     let policy = Policy::parse(object);
-    let subject = Subject::new(object, &policy, cluster);
+    let mut subject = Subject::new(object, &policy, cluster);
+    subject.written = written;
     let about = Object::new("NetworkPolicy", &policy.key);
     let mut findings = Vec::new();
     for rule in rules::ALL {

@@ -20,6 +20,8 @@ pub struct Subject<'a> {
     pub object: &'a NetworkPolicy,
     pub policy: &'a Policy,
     pub cluster: Option<&'a Cluster>,
+    /// The policy before it was typed, where it is at hand; at admission the API server has pruned it already.
+    pub written: Option<&'a serde_json::Value>,
     peers: OnceCell<Vec<PeerAt>>,
     dead: OnceCell<Vec<DeadPeer>>,
 }
@@ -30,6 +32,7 @@ impl<'a> Subject<'a> {
             object,
             policy,
             cluster,
+            written: None,
             peers: OnceCell::new(),
             dead: OnceCell::new(),
         }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use super::{Level, Rule, Severities, lint, rules};
+use super::{Level, Rule, Severities, lint_written, rules};
 use crate::cluster::{Cluster, Key, Namespace, Pod};
 use crate::finding::Finding;
 
@@ -80,7 +80,8 @@ pub fn found(rule: &Rule, live: &Live, spec: &str) -> Vec<Finding> {
     for other in rules::ALL.iter().filter(|other| other.code != rule.code) {
         only = only.with(other.code, Level::Off);
     }
-    lint(&policy(spec), Some(&live.0), &only)
+    let written = serde_json::json!({"spec": serde_yaml_ng::from_str::<serde_json::Value>(spec).unwrap()});
+    lint_written(&policy(spec), &written, Some(&live.0), &only)
 }
 
 /// What this rule alone finds, as people see it: first the long form, then the line.

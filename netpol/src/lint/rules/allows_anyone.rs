@@ -17,6 +17,20 @@ pub(super) const RULE: Rule = Rule {
           namespaceSelector means every pod of every tenant. It may be meant; it should not happen by omission.",
     severity: Severity::Warn,
     needs_cluster: false,
+    bad: "\
+podSelector: {matchLabels: {app: api}}
+ingress:
+- ports:
+  - port: 8080
+",
+    good: "\
+podSelector: {matchLabels: {app: api}}
+ingress:
+- from:
+  - podSelector: {matchLabels: {app: frontend}}
+  ports:
+  - port: 8080
+",
     check,
 };
 

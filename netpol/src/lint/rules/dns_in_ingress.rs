@@ -15,6 +15,23 @@ pub(super) const RULE: Rule = Rule {
           drops `to` as unknown, and what remains admits anyone on port 53, while DNS stays cut.",
     severity: Severity::Warn,
     needs_cluster: false,
+    bad: "\
+podSelector: {}
+ingress:
+- ports:
+  - {port: 53, protocol: UDP}
+",
+    good: "\
+podSelector: {}
+policyTypes: [Egress]
+egress:
+- to:
+  - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
+    podSelector: {matchLabels: {k8s-app: kube-dns}}
+  ports:
+  - {port: 53, protocol: UDP}
+  - {port: 53, protocol: TCP}
+",
     check,
 };
 

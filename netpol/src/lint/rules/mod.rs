@@ -2,6 +2,7 @@
 
 mod allows_anyone;
 mod dns_in_ingress;
+mod field_dropped;
 mod own_namespace_only;
 mod rules_without_effect;
 mod selector_matches_nothing;
@@ -19,11 +20,13 @@ pub const ALL: &[&Rule] = &[
     &dns_in_ingress::RULE,
     &allows_anyone::RULE,
     &rules_without_effect::RULE,
+    &field_dropped::RULE,
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lint::testing::{Live, found};
 
     #[test]
     fn codes_and_names_are_unique_in_order_and_explained() {
@@ -35,6 +38,15 @@ mod tests {
         assert_eq!(names.len(), ALL.len());
         for rule in ALL {
             assert!(!rule.finds.is_empty() && !rule.why.is_empty(), "{}", rule.code);
+        }
+    }
+
+    #[test]
+    fn every_rule_finds_something_in_its_bad_example_and_nothing_in_its_good_one() {
+        for rule in ALL {
+            let found = |spec| found(rule, &Live::default(), spec);
+            assert!(!found(rule.bad).is_empty(), "{}: {}", rule.code, rule.bad);
+            assert_eq!(found(rule.good), [], "{}: {}", rule.code, rule.good);
         }
     }
 }

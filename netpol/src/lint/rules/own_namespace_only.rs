@@ -18,6 +18,19 @@ pub(super) const RULE: Rule = Rule {
           with these labels, wherever they are\".",
     severity: Severity::Warn,
     needs_cluster: true,
+    bad: "\
+podSelector: {matchLabels: {app: api}}
+ingress:
+- from:
+  - podSelector: {matchLabels: {app: prometheus}}
+",
+    good: "\
+podSelector: {matchLabels: {app: api}}
+ingress:
+- from:
+  - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}
+    podSelector: {matchLabels: {app: prometheus}}
+",
     check,
 };
 

@@ -14,6 +14,20 @@ pub(super) const RULE: Rule = Rule {
           the pods stay as open, or as closed by other policies, as they were.",
     severity: Severity::Warn,
     needs_cluster: false,
+    bad: "\
+podSelector: {}
+policyTypes: [Ingress]
+egress:
+- to:
+  - podSelector: {}
+",
+    good: "\
+podSelector: {}
+policyTypes: [Ingress, Egress]
+egress:
+- to:
+  - podSelector: {}
+",
     check,
 };
 

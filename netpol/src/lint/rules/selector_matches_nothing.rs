@@ -13,6 +13,18 @@ pub(super) const RULE: Rule = Rule {
     why: "What it should match may come later, so this is a warning. Until then the peer lets nobody through.",
     severity: Severity::Warn,
     needs_cluster: true,
+    bad: "\
+podSelector: {matchLabels: {app: api}}
+ingress:
+- from:
+  - podSelector: {matchLabels: {app: billing-importer}}
+",
+    good: "\
+podSelector: {matchLabels: {app: api}}
+ingress:
+- from:
+  - podSelector: {matchLabels: {app: frontend}}
+",
     check,
 };
 

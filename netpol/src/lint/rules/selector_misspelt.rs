@@ -15,6 +15,20 @@ pub(super) const RULE: Rule = Rule {
           the classic is `name: kube-system`, a label that no namespace carries by itself, so that DNS stays cut.",
     severity: Severity::Deny,
     needs_cluster: true,
+    bad: "\
+podSelector: {}
+policyTypes: [Egress]
+egress:
+- to:
+  - namespaceSelector: {matchLabels: {name: kube-system}}
+",
+    good: "\
+podSelector: {}
+policyTypes: [Egress]
+egress:
+- to:
+  - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
+",
     check,
 };
 

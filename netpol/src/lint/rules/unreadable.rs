@@ -11,6 +11,18 @@ pub(super) const RULE: Rule = Rule {
           matches nothing, and a policy whose podSelector is unreadable isolates its whole namespace.",
     severity: Severity::Deny,
     needs_cluster: false,
+    bad: "\
+podSelector: {}
+ingress:
+- from:
+  - ipBlock: {cidr: 10.0.0.0}
+",
+    good: "\
+podSelector: {}
+ingress:
+- from:
+  - ipBlock: {cidr: 10.0.0.0/8}
+",
     check,
 };
 

@@ -1,0 +1,159 @@
+//! `lint`: what is wrong, or probably wrong, with policies, at the line where it stands.
+
+mod format;
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use ringfence_netpol::cluster::{Cluster, Key, NAMESPACE_NAME, Namespace};
+use ringfence_netpol::finding::{Finding, Severity};
+use ringfence_netpol::lint::{Level, Severities, lint_written};
+
+use crate::input::Input;
+use crate::read::{self, Reading};
+use crate::{Error, Outcome};
+
+/// Find what is wrong with policies
+///
+/// Judges by the rules of the admission webhook, and by those that only files can show; `ringfence rules` explains them. Selectors are compared with the
+/// pods and namespaces that are in the input. What may well live elsewhere is not complained about, unless the input is said to be
+/// complete.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ringfence lint manifests/
+  ringfence lint manifests/ -o github            # annotations in a pull request
+  ringfence lint manifests/ -o sarif > lint.sarif
+  kubectl get ns,pods,netpol -A -o yaml | ringfence lint - --complete
+  ringfence lint manifests/ --level NP006=off --fail-on deny
+
+Exit codes: 0 nothing found, 1 findings, 2 could not run.")]
+pub struct Args {
+    /// Folders (with all below), files of YAML or JSON, or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub sources: Vec<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+    /// What a rule weighs, as NP006=off; off, warn or deny
+    #[arg(long = "level", value_name = "CODE=LEVEL", value_parser = level)]
+    pub levels: Vec<(String, Level)>,
+    /// Exit with 1 only for findings of this severity or above
+    #[arg(long, value_enum, default_value_t)]
+    pub fail_on: FailOn,
+    /// The input is all there is in the cluster: a selector that matches nothing in it matches nothing
+    #[arg(long)]
+    pub complete: bool,
+    #[command(flatten)]
+    pub input: Input,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+    Sarif,
+    Github,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    #[default]
+    Warn,
+    Deny,
+}
+
+/// A finding with its place.
+#[derive(Debug)]
+pub struct Located {
+    pub finding: Finding,
+    pub file: String,
+    pub line: usize,
+}
+
+/// Rules that say something is nowhere, which only those can know who have everything.
+const NEEDS_ALL: [&str; 1] = ["selector-matches-nothing"];
+/// Namespaces that every cluster has.
+const ALWAYS_THERE: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Runs the command.
+///
+/// # Errors
+/// If the input cannot be used or the output not be written.
+pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outcome, Error> {
+    let options = read::Options {
+        keep_refused: true, // what the API server would refuse is a finding here
+        ..args.input.options()
+    };
+    let reading = read::read(&args.sources, &options);
+    args.input.accept(&reading, err)?;
+    let mut severities = Severities::default();
+    for (code, level) in &args.levels {
+        severities = severities.with(code, *level);
+    }
+    severities
+        .validate()
+        .map_err(|error| Error::Usage(format!("--level: {error}")))?;
+    let count = reading.policies.len();
+    let findings = findings(reading, &severities, args.complete);
+    format::write(args.output, &findings, count, out)?;
+    let fails =
+        |located: &Located| args.fail_on == FailOn::Warn || located.finding.severity == Severity::Deny;
+    Ok(if findings.iter().any(fails) {
+        Outcome::Found
+    } else {
+        Outcome::Fine
+    })
+}
+
+/// Every finding, in the order of files and lines.
+pub fn findings(mut reading: Reading, severities: &Severities, complete: bool) -> Vec<Located> {
+    if !complete {
+        add_usual_namespaces(&mut reading.cluster);
+    }
+    let is_known = |finding: &Finding| {
+        let rule = ringfence_netpol::lint::rules::ALL
+            .iter()
+            .find(|rule| rule.code == finding.code);
+        complete || rule.is_none_or(|rule| !NEEDS_ALL.contains(&rule.name))
+    };
+    let mut all = Vec::new();
+    for source in reading.policies {
+        let written = source.node.clone().into_json();
+        let found = lint_written(&source.object, &written, Some(&reading.cluster), severities);
+        all.extend(found.into_iter().filter(is_known).map(|finding| Located {
+            line: source.node.line_of(&finding.field),
+            file: source.file.clone(),
+            finding,
+        }));
+    }
+    all.sort_by(|a, b| (&a.file, a.line, a.finding.code).cmp(&(&b.file, b.line, b.finding.code)));
+    all
+}
+
+fn add_usual_namespaces(cluster: &mut Cluster) {
+    for name in ALWAYS_THERE {
+        if cluster.namespace_labels(name).is_none() {
+            let labels = [(NAMESPACE_NAME.to_owned(), name.to_owned())].into();
+            let namespace = Namespace {
+                labels,
+                ..Namespace::default()
+            };
+            cluster.namespaces.apply(Key::cluster(name), namespace);
+        }
+    }
+}
+
+fn level(text: &str) -> Result<(String, Level), String> {
+    let (code, level) = text.split_once('=').ok_or("must be CODE=LEVEL")?;
+    let level = match level {
+        "off" => Level::Off,
+        "warn" => Level::Warn,
+        "deny" => Level::Deny,
+        other => return Err(format!("{other:?} is none of off, warn and deny")),
+    };
+    Ok((code.to_owned(), level))
+}
+
+#[cfg(test)]
+mod tests;
