@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, connlist, lint, rules};
+use crate::{check, connlist, diff, lint, rules};
 
 /// Who reaches whom in Kubernetes, by its NetworkPolicies: explained, compared and judged.
 ///
@@ -28,6 +28,7 @@ pub struct Args {
 pub enum Command {
     Connlist(connlist::Args),
     Check(check::Args),
+    Diff(diff::Args),
     Lint(lint::Args),
     Rules(rules::Args),
 }

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod check;
 pub mod connlist;
+pub mod diff;
 mod input;
 pub mod lint;
 pub mod read;
@@ -54,6 +55,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Outcome {
     let done = match &args.command {
         Command::Check(args) => check::run(args, &mut out, err),
         Command::Connlist(args) => connlist::run(args, &mut out, err),
+        Command::Diff(args) => diff::run(args, &mut out, err),
         Command::Lint(args) => lint::run(args, &mut out, err),
         Command::Rules(args) => rules::run(args, &mut out),
     };

@@ -23,3 +23,4 @@ pub mod policy;
 pub mod port;
 pub mod selector;
 pub mod standard;
+pub mod syntax;

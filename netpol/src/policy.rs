@@ -134,12 +134,16 @@ pub enum Error {
     NotACidr(String),
     #[error("{except} is not inside of {cidr}, so there is nothing to except")]
     ExceptOutside { except: IpNet, cidr: IpNet },
+    #[error("{0} is the whole block, so that nothing would be left of it")]
+    ExceptWhole(IpNet),
     #[error("ipBlock stands alone: it cannot be combined with podSelector or namespaceSelector")]
     BlockWithSelector,
     #[error("a peer needs one of podSelector, namespaceSelector or ipBlock")]
     EmptyPeer,
     #[error("unknown protocol {0:?}; use TCP, UDP or SCTP")]
     UnknownProtocol(String),
+    #[error("{0:?} is no port name; at most 15 of a-z, 0-9 and '-', with a letter")]
+    NotAPortName(String),
     #[error("port {0} is not between 1 and 65535")]
     PortOutOfRange(i32),
     #[error("endPort needs a numeric port before it")]
@@ -148,6 +152,8 @@ pub enum Error {
     EndPortBelow { port: u16, end: i32 },
     #[error("unknown policy type {0:?}; use Ingress or Egress")]
     UnknownType(String),
+    #[error("{0} policy types are given, and there are two")]
+    TooManyTypes(usize),
 }
 
 impl Error {
@@ -155,13 +161,17 @@ impl Error {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Selector(_) => "selector",
-            Self::NotACidr(_) | Self::ExceptOutside { .. } | Self::BlockWithSelector => "ip_block",
+            Self::NotACidr(_)
+            | Self::ExceptOutside { .. }
+            | Self::ExceptWhole(_)
+            | Self::BlockWithSelector => "ip_block",
             Self::EmptyPeer => "peer",
             Self::UnknownProtocol(_)
+            | Self::NotAPortName(_)
             | Self::PortOutOfRange(_)
             | Self::EndPortAlone
             | Self::EndPortBelow { .. } => "port",
-            Self::UnknownType(_) => "policy_type",
+            Self::UnknownType(_) | Self::TooManyTypes(_) => "policy_type",
         }
     }
 }

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::syntax::{is_label_key, is_label_value};
+
 /// The labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
@@ -46,6 +48,10 @@ pub enum Error {
     NoValues { index: usize, operator: &'static str },
     #[error("matchExpressions[{index}].values: {operator} takes no values")]
     UnexpectedValues { index: usize, operator: &'static str },
+    #[error("{at}: {key:?} is no label key; write NAME or DNS.PREFIX/NAME")]
+    NotAKey { at: String, key: String },
+    #[error("{at}: {value:?} is no label value; at most 63 letters, digits, '-', '_' and '.'")]
+    NotAValue { at: String, value: String },
 }
 
 impl Selector {
@@ -64,6 +70,7 @@ impl Selector {
     /// # Errors
     /// The first requirement that cannot be understood; a caller must then fail closed.
     pub fn parse(selector: &LabelSelector) -> Result<Self, Error> {
+        check_names(selector)?;
         let mut requirements: BTreeSet<Requirement> = selector
             .match_labels
             .iter()
@@ -132,6 +139,32 @@ impl Selector {
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.requirements.iter()
     }
+}
+
+/// What the API server would not store can only be a mistake.
+fn check_names(selector: &LabelSelector) -> Result<(), Error> {
+    let key = |at: String, key: &String| match is_label_key(key) {
+        true => Ok(()),
+        false => Err(Error::NotAKey { at, key: key.clone() }),
+    };
+    let value = |at: String, value: &String| match is_label_value(value) {
+        true => Ok(()),
+        false => Err(Error::NotAValue {
+            at,
+            value: value.clone(),
+        }),
+    };
+    for (name, text) in selector.match_labels.iter().flatten() {
+        key("matchLabels".to_owned(), name)?;
+        value(format!("matchLabels.{name}"), text)?;
+    }
+    for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
+        key(format!("matchExpressions[{index}].key"), &expression.key)?;
+        for (at, text) in expression.values.iter().flatten().enumerate() {
+            value(format!("matchExpressions[{index}].values[{at}]"), text)?;
+        }
+    }
+    Ok(())
 }
 
 impl FromIterator<(String, String)> for Selector {

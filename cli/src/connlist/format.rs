@@ -62,7 +62,7 @@ pub fn connection_json(row: &Connection<'_>) -> Value {
 }
 
 /// Closed intervals by protocol. Everything is every port of every protocol that has some: JSON's readers ask for ports.
-fn ports_json(ports: &PortSet) -> Value {
+pub fn ports_json(ports: &PortSet) -> Value {
     let whole: Vec<PortRange> = Protocol::ALL.map(PortRange::whole).to_vec();
     let ranges = match ports {
         PortSet::All => whole.as_slice(),

@@ -10,7 +10,7 @@ use ringfence_netpol::connections::{Connection, Connections, End, Options};
 use crate::input::Input;
 use crate::{Error, Outcome};
 
-pub use format::{connection_json, ports_text};
+pub use format::{connection_json, ports_json, ports_text};
 
 /// List who reaches whom
 ///
@@ -58,6 +58,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
     let reading = args.input.read(&args.sources, err)?;
     let options = Options {
         blocks_match_pods: args.ipblock_matches_pods,
+        ipv6: false,
     };
     let connections = Connections::of(&reading.cluster, options);
     for focus in &args.focus {

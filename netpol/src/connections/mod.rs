@@ -27,6 +27,8 @@ pub struct Options {
     /// An `ipBlock` matches pods whose address it holds, as it does for packets. Otherwise blocks are about what is
     /// outside, which is how people mean them, and all that manifests without addresses can tell.
     pub blocks_match_pods: bool,
+    /// List IPv6 even if no policy has a block of it, to compare with a list that has it.
+    pub ipv6: bool,
 }
 
 /// All connections that a cluster's policies allow.
@@ -123,6 +125,11 @@ impl Connections {
     /// The workloads, sorted by their names as shown; pods on their node's network and finished ones are none.
     pub fn workloads(&self) -> impl ExactSizeIterator<Item = &Workload> {
         self.nodes.iter().map(|node| &node.workload)
+    }
+
+    /// Whether ranges of IPv6 are listed.
+    pub fn lists_ipv6(&self) -> bool {
+        self.tables.has_ipv6
     }
 
     /// Every connection, once: from outside first, then by source; each source's by destination.

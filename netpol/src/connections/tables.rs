@@ -125,7 +125,7 @@ impl Tables {
                 None => open.push(index),
             }
         }
-        let has_ipv6 = cluster.policies.values().any(names_ipv6);
+        let has_ipv6 = options.ipv6 || cluster.policies.values().any(names_ipv6);
         Self {
             groups,
             rulesets,

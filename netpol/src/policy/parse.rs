@@ -9,6 +9,7 @@ use super::{Defect, Direction, Error, IpBlock, Namespaces, Peer, Peers, Policy, 
 use crate::key::Key;
 use crate::port::{PortRange, Protocol};
 use crate::selector::Selector;
+use crate::syntax::is_port_name;
 
 impl Policy {
     /// Reads Kubernetes's form; see the module for what happens to parts that cannot be understood.
@@ -85,6 +86,9 @@ impl Parser<'_> {
         let Some(types) = spec.policy_types.as_ref().filter(|types| !types.is_empty()) else {
             return (true, spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()));
         };
+        if types.len() > Direction::BOTH.len() {
+            self.defect("spec.policyTypes".to_owned(), Error::TooManyTypes(types.len()));
+        }
         let (mut ingress, mut egress) = (false, false);
         for (index, name) in types.iter().enumerate() {
             match name.as_str() {
@@ -182,6 +186,7 @@ impl Parser<'_> {
             let error = match parse(text) {
                 Err(_) => Error::NotACidr(text.clone()),
                 Ok(except) if !cidr.contains(&except) => Error::ExceptOutside { except, cidr },
+                Ok(except) if except == cidr => Error::ExceptWhole(cidr),
                 Ok(except) => {
                     excepts.push(except);
                     continue;
@@ -209,6 +214,9 @@ impl Parser<'_> {
                     None if end.is_some() => Err((".endPort", Error::EndPortAlone)),
                     None => Ok(Port::Range(PortRange::whole(protocol))),
                     Some(IntOrString::String(_)) if end.is_some() => Err((".endPort", Error::EndPortAlone)),
+                    Some(IntOrString::String(name)) if !is_port_name(name) => {
+                        Err((".port", Error::NotAPortName(name.clone())))
+                    }
                     Some(IntOrString::String(name)) => Ok(Port::Named(protocol, name.clone())),
                     Some(IntOrString::Int(number)) => {
                         let first = number_of_port(*number).map_err(|e| (".port", e))?;

@@ -100,6 +100,22 @@ fn an_unreadable_part_matches_nothing_and_is_named() {
             "spec.ingress[0].from[0].namespaceSelector: matchExpressions[0].values: In needs",
         ),
         (
+            "from: [{podSelector: {matchLabels: {a b: x}}}]",
+            "spec.ingress[0].from[0].podSelector: matchLabels: \"a b\" is no label key",
+        ),
+        (
+            "from: [{podSelector: {matchExpressions: [{key: a, operator: In, values: [b, -c]}]}}]",
+            "spec.ingress[0].from[0].podSelector: matchExpressions[0].values[1]: \"-c\" is no label value",
+        ),
+        (
+            "from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/8]}}]",
+            "spec.ingress[0].from[0].ipBlock.except[0]: 10.0.0.0/8 is the whole block",
+        ),
+        (
+            "ports: [{port: a_b}]",
+            "spec.ingress[0].ports[0].port: \"a_b\" is no port name",
+        ),
+        (
             "ports: [{port: 0}]",
             "spec.ingress[0].ports[0].port: port 0 is not",
         ),
