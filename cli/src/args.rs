@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, connlist, diff, lint, rules};
+use crate::{check, connlist, diff, generate, lint, rules};
 
 /// Who reaches whom in Kubernetes, by its NetworkPolicies: explained, compared and judged.
 ///
@@ -31,4 +31,5 @@ pub enum Command {
     Diff(diff::Args),
     Lint(lint::Args),
     Rules(rules::Args),
+    Generate(generate::Args),
 }

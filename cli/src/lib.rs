@@ -7,6 +7,7 @@ pub mod args;
 pub mod check;
 pub mod connlist;
 pub mod diff;
+pub mod generate;
 mod input;
 pub mod lint;
 pub mod read;
@@ -56,6 +57,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Outcome {
         Command::Check(args) => check::run(args, &mut out, err),
         Command::Connlist(args) => connlist::run(args, &mut out, err),
         Command::Diff(args) => diff::run(args, &mut out, err),
+        Command::Generate(args) => generate::run(args, &mut out, err),
         Command::Lint(args) => lint::run(args, &mut out, err),
         Command::Rules(args) => rules::run(args, &mut out),
     };
