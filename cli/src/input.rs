@@ -8,6 +8,12 @@ use crate::read::{self, Reading};
 /// The part of a command's arguments that says how to read.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Input {
+    /// Look at a live cluster, through the kubeconfig, in place of files
+    #[arg(long)]
+    pub live: bool,
+    /// The context of the kubeconfig to use with --live
+    #[arg(long, value_name = "NAME", requires = "live")]
+    pub context: Option<String>,
     /// Where objects are that name no namespace
     #[arg(short, long, default_value = "default", value_name = "NAME")]
     pub namespace: String,
@@ -33,15 +39,34 @@ impl Input {
     /// # Errors
     /// If something cannot, unless told to keep going; or if there is nothing at all.
     pub fn read(&self, sources: &[String], err: &mut dyn Write) -> Result<Reading, Error> {
-        let reading = read::read(sources, &self.options());
+        let reading = self.source(sources, &self.options())?;
         self.accept(&reading, err)?;
         if reading.taken == 0 {
             return Err(Error::Usage(format!(
                 "there is no object in {} that says who reaches whom (pods, workloads, policies)",
-                sources.join(", ")
+                if self.live {
+                    "the cluster".to_owned()
+                } else {
+                    sources.join(", ")
+                }
             )));
         }
         Ok(reading)
+    }
+
+    /// Reads the live cluster or the sources.
+    ///
+    /// # Errors
+    /// If the cluster cannot be seen, or nothing is named.
+    pub fn source(&self, sources: &[String], options: &read::Options) -> Result<Reading, Error> {
+        match (self.live, sources) {
+            (false, []) => Err(Error::Usage(
+                "name what to read: folders, files, - for standard input, or --live".to_owned(),
+            )),
+            (false, sources) => Ok(read::read(sources, options)),
+            (true, sources) => read::live::read(self.context.as_deref(), sources, options)
+                .map_err(|error| Error::Usage(error.to_string())),
+        }
     }
 
     /// Tells what cannot be used.

@@ -31,7 +31,7 @@ Examples:
 Exit codes: 0 allowed, 1 denied, 2 could not run.")]
 pub struct Args {
     /// Folders (with all below), files of YAML or JSON, or - for standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "live", value_name = "PATH")]
     pub sources: Vec<String>,
     /// Who opens the connection: a pod or workload (NAME, NAMESPACE/NAME, NAMESPACE/NAME[KIND]), or an address
     #[arg(long, value_name = "WHO")]

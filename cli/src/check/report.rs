@@ -136,7 +136,10 @@ fn place(policies: &[PolicySource], key: &Key, field: &str) -> String {
 
 fn where_is(policies: &[PolicySource], key: &Key, field: &str) -> Option<String> {
     let source = policies.iter().find(|source| source.object.key() == *key)?;
-    Some(format!("{}:{}", source.file, source.node.line_of(field)))
+    match source.node.line_of(field) {
+        0 => None, // in no file
+        line => Some(format!("{}:{line}", source.file)),
+    }
 }
 
 fn yaml(policy: &NetworkPolicy) -> String {

@@ -22,10 +22,11 @@ Examples:
   ringfence connlist manifests/
   helm template chart/ | ringfence connlist -
   ringfence connlist manifests/ --focus shop/api -o md
+  ringfence connlist --live --context staging
   ringfence connlist manifests/ -o dot | dot -Tsvg > who.svg")]
 pub struct Args {
     /// Folders (with all below), files of YAML or JSON, or - for standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "live", value_name = "PATH")]
     pub sources: Vec<String>,
     /// The form of the list
     #[arg(short, long, value_enum, default_value_t)]

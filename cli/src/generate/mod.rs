@@ -33,7 +33,7 @@ Examples:
 Exit codes: 0 rendered, 1 some policy cannot be rendered, 2 could not run.")]
 pub struct Args {
     /// Baselines, and what of the cluster is at hand: folders, files, or - for standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "live", value_name = "PATH")]
     pub sources: Vec<String>,
     /// Render for this namespace only, which need not be in the input
     #[arg(long = "for", value_name = "NAMESPACE")]

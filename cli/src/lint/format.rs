@@ -108,7 +108,7 @@ fn sarif(findings: &[Located]) -> Value {
             "locations": [{
                 "physicalLocation": {
                     "artifactLocation": {"uri": uri(&located.file)},
-                    "region": {"startLine": located.line},
+                    "region": {"startLine": located.line.max(1)},
                 },
                 "logicalLocations": [{"fullyQualifiedName": format!("{} {}", finding.object, finding.field)}],
             }],

@@ -25,12 +25,13 @@ Examples:
   ringfence lint manifests/ -o github            # annotations in a pull request
   ringfence lint manifests/ -o sarif > lint.sarif
   kubectl get ns,pods,netpol -A -o yaml | ringfence lint - --complete
+  ringfence lint --live
   ringfence lint manifests/ --level NP006=off --fail-on deny
 
 Exit codes: 0 nothing found, 1 findings, 2 could not run.")]
 pub struct Args {
     /// Folders (with all below), files of YAML or JSON, or - for standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "live", value_name = "PATH")]
     pub sources: Vec<String>,
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -85,7 +86,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
         keep_refused: true, // what the API server would refuse is a finding here
         ..args.input.options()
     };
-    let reading = read::read(&args.sources, &options);
+    let reading = args.input.source(&args.sources, &options)?;
     args.input.accept(&reading, err)?;
     let mut severities = Severities::default();
     for (code, level) in &args.levels {
@@ -95,7 +96,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
         .validate()
         .map_err(|error| Error::Usage(format!("--level: {error}")))?;
     let count = reading.policies.len();
-    let findings = findings(reading, &severities, args.complete);
+    let findings = findings(reading, &severities, args.complete || args.input.live);
     format::write(args.output, &findings, count, out)?;
     let fails =
         |located: &Located| args.fail_on == FailOn::Warn || located.finding.severity == Severity::Deny;

@@ -4,6 +4,7 @@
 //! wrong becomes a [`Problem`] with its place, and the rest is read all the same; the caller decides if that will do.
 
 mod files;
+pub mod live;
 mod problem;
 mod scalar;
 mod take;
@@ -67,13 +68,17 @@ pub struct PolicySource {
 pub fn read(sources: &[String], options: &Options) -> Reading {
     let mut taker = Taker::new(options);
     let mut problems = Vec::new();
+    text_sources(&mut taker, sources, options, &mut problems);
+    finish(taker, problems)
+}
+
+fn text_sources(taker: &mut Taker<'_>, sources: &[String], options: &Options, problems: &mut Vec<Problem>) {
     files::each_text(
         sources,
         options.max_file_size,
-        &mut |file, text| text_into(&mut taker, file, text),
+        &mut |file, text| text_into(taker, file, text),
         &mut |problem| problems.push(problem),
     );
-    finish(taker, problems)
 }
 
 /// Reads texts that are in memory already, by the name of their file.

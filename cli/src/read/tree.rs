@@ -370,6 +370,23 @@ impl Node {
         }
     }
 
+    /// A node that stands in no file: all its lines are 0.
+    pub fn from_json(json: Json) -> Self {
+        let value = match json {
+            Json::Array(list) => Value::List(list.into_iter().map(Self::from_json).collect()),
+            Json::Object(map) => {
+                let entry = |(key, value)| Entry {
+                    key,
+                    line: 0,
+                    node: Self::from_json(value),
+                };
+                Value::Map(map.into_iter().map(entry).collect())
+            }
+            scalar => Value::Scalar(scalar),
+        };
+        Self { line: 0, value }
+    }
+
     /// The same without lines.
     pub fn into_json(self) -> Json {
         match self.value {

@@ -92,6 +92,8 @@ pub struct Assembly {
     parents: BTreeMap<(String, Owner), Owner>,
     /// The workloads, and the key of the pod that stands for each.
     templates: BTreeMap<(String, Owner), Key>,
+    /// Workloads that are there, with no template known.
+    known: BTreeSet<(String, Owner)>,
 }
 
 impl Assembly {
@@ -136,47 +138,58 @@ impl Assembly {
         self.templates.insert((namespace, owner), key);
     }
 
-    /// The cluster: pods belong to the topmost workload that is known, a template with pods or with workloads of its own stands
+    /// Takes that a workload is there, and whose it is, where nothing else of it is of interest.
+    pub fn apply_owner(&mut self, namespace: &str, owner: Owner, parent: Owner) {
+        self.known.insert((namespace.to_owned(), parent.clone()));
+        self.parents.insert((namespace.to_owned(), owner), parent);
+    }
+
+    /// The cluster: pods belong to the topmost workload that is known, a workload whose pods are there (or whose owner is) stands
     /// for no further pod, and every namespace that something is in exists and carries its name.
     pub fn finish(mut self) -> Cluster {
-        let mut pods: Vec<(Key, Pod)> = self
-            .cluster
-            .pods
-            .iter()
-            .map(|(key, pod)| (key.clone(), pod.clone()))
-            .collect();
-        let mut embodied: BTreeSet<Key> = BTreeSet::new();
-        for (key, pod) in &mut pods {
-            let Some(owner) = pod.owner.take() else { continue };
-            let (top, below) = self.topmost(&key.namespace, owner);
-            let finished = matches!(pod.phase, Phase::Succeeded | Phase::Failed);
-            embodied.extend(below.into_iter().filter(|template| !finished && template != key));
-            pod.owner = Some(top);
+        let templates: BTreeSet<&Key> = self.templates.values().collect();
+        let mut embodied: BTreeSet<(String, Owner)> = BTreeSet::new();
+        let mut pods: Vec<(Key, Pod)> = Vec::with_capacity(self.cluster.pods.len());
+        for (key, pod) in self.cluster.pods.iter() {
+            let mut pod = pod.clone();
+            if let Some(owner) = pod.owner.take() {
+                let top = self.topmost(&key.namespace, owner);
+                if !templates.contains(key) && !matches!(pod.phase, Phase::Succeeded | Phase::Failed) {
+                    embodied.insert((key.namespace.clone(), top.clone()));
+                }
+                pod.owner = Some(top);
+            }
+            pods.push((key.clone(), pod));
         }
-        pods.retain(|(key, _)| !embodied.contains(key));
+        pods.retain(|(key, pod)| {
+            let Some(owner) = pod.owner.as_ref().filter(|_| templates.contains(key)) else {
+                return true;
+            };
+            let owner = (key.namespace.clone(), owner.clone());
+            // One that has no template here stands for the pods of those below it.
+            let own = self.templates.get(&owner);
+            !embodied.contains(&owner) && own.is_none_or(|own| own == key)
+        });
         self.cluster.pods.reset(pods);
         self.complete_namespaces();
         self.cluster
     }
 
-    /// The topmost known workload above an owner, and the templates that were passed on the way.
-    fn topmost(&self, namespace: &str, owner: Owner) -> (Owner, Vec<Key>) {
-        let mut passed = Vec::new();
+    /// The topmost known workload above an owner.
+    fn topmost(&self, namespace: &str, owner: Owner) -> Owner {
         let mut at = (namespace.to_owned(), owner);
         // Owners that own each other are no reason to go round forever.
-        while passed.len() < 8 {
-            let Some(template) = self.templates.get(&at) else {
+        for _ in 0..8 {
+            let Some(parent) = self.parents.get(&at) else {
                 break;
             };
-            passed.push(template.clone());
-            match self.parents.get(&at) {
-                Some(parent) if self.templates.contains_key(&(at.0.clone(), parent.clone())) => {
-                    at.1 = parent.clone();
-                }
-                _ => break,
+            let above = (at.0.clone(), parent.clone());
+            if !self.templates.contains_key(&above) && !self.known.contains(&above) {
+                break;
             }
+            at = above;
         }
-        (at.1, passed)
+        at.1
     }
 
     fn complete_namespaces(&mut self) {
@@ -255,8 +268,17 @@ mod tests {
         assembly.apply_workload(&object::<apps::ReplicaSet>(REPLICA_SET));
         assert_eq!(
             owners(&assembly.finish()),
-            ["a/web-1[ReplicaSet] of web[Deployment]"]
+            ["a/web[Deployment] of web[Deployment]"]
         );
+
+        let mut assembly = Assembly::default();
+        let owner = |name: &str, kind: &str| Owner {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+        };
+        assembly.apply(&object::<core::Pod>(POD));
+        assembly.apply_owner("a", owner("web-1", "ReplicaSet"), owner("web", "Deployment"));
+        assert_eq!(owners(&assembly.finish()), ["a/web-1-x of web[Deployment]"]);
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! Reading a live cluster, through the kubeconfig: the same objects as from files, listed page by page.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
+use kube::api::ListParams;
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
+use ringfence_netpol::cluster::{Observed, Owner};
+use serde::de::DeserializeOwned;
+
+use super::take::Taker;
+use super::tree::Node;
+use super::{Options, PolicySource, Reading, finish, text_sources};
+
+/// How many objects are asked for at once.
+const PAGE: u32 = 500;
+
+/// Why a cluster cannot be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the kubeconfig cannot be used: {0}")]
+    Config(String),
+    #[error("{kind} cannot be listed: {error}")]
+    List { kind: String, error: kube::Error },
+    #[error("no runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Reads the cluster of a context of the kubeconfig, and sources beside it.
+///
+/// # Errors
+/// If the cluster cannot be reached, or does not let its pods, namespaces, policies or Services be listed.
+pub fn read(context: Option<&str>, sources: &[String], options: &Options) -> Result<Reading, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let choice = KubeConfigOptions {
+            context: context.map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
+        let config = match context {
+            Some(_) => Config::from_kubeconfig(&choice)
+                .await
+                .map_err(|e| Error::Config(e.to_string())),
+            None => Config::infer().await.map_err(|e| Error::Config(e.to_string())),
+        }?;
+        let client = Client::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+        read_from(client, sources, options).await
+    })
+}
+
+async fn read_from(client: Client, sources: &[String], options: &Options) -> Result<Reading, Error> {
+    let mut taker = Taker::new(options);
+    taker.begin("the cluster");
+    each::<Namespace>(&client, |object| taker.live(&object)).await?;
+    each::<Pod>(&client, |object| taker.live(&object)).await?;
+    each::<Service>(&client, |object| taker.live(&object)).await?;
+    each::<NetworkPolicy>(&client, |object| taker.live_policy(object)).await?;
+    // Nothing depends on these being there, or on being allowed to see them.
+    let _ = each::<Ingress>(&client, |object| taker.live(&object)).await;
+    let _ = each::<IngressClass>(&client, |object| taker.live(&object)).await;
+    let _ = each::<NamespaceBaseline>(&client, |object| taker.live(&object)).await;
+    let _ = each::<LabelStandard>(&client, |object| taker.live(&object)).await;
+    let _ = owners::<ReplicaSet>(&client, &mut taker).await;
+    let _ = owners::<Job>(&client, &mut taker).await;
+    let mut problems = Vec::new();
+    text_sources(&mut taker, sources, options, &mut problems);
+    Ok(finish(taker, problems))
+}
+
+/// Hands out every object of a kind, of all namespaces.
+async fn each<K>(client: &Client, mut take: impl FnMut(K)) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api = Api::<K>::all(client.clone());
+    let mut parameters = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list(&parameters).await.map_err(|error| Error::List {
+            kind: K::plural(&()).into_owned(),
+            error,
+        })?;
+        page.items.into_iter().for_each(&mut take);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            None => return Ok(()),
+            Some(token) => parameters = parameters.continue_token(&token),
+        }
+    }
+}
+
+/// Which workloads own the workloads of a kind: only their metadata is asked for.
+async fn owners<K>(client: &Client, taker: &mut Taker<'_>) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api = Api::<K>::all(client.clone());
+    let mut parameters = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list_metadata(&parameters).await?;
+        for object in page.items {
+            let owner = Owner {
+                name: object.name_any(),
+                kind: K::kind(&()).into_owned(),
+            };
+            if let Some(parent) = Owner::of(&object.metadata) {
+                let namespace = object.namespace().unwrap_or_default();
+                taker.assembly.apply_owner(&namespace, owner, parent);
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            None => return Ok(()),
+            Some(token) => parameters = parameters.continue_token(&token),
+        }
+    }
+}
+
+impl Taker<'_> {
+    /// What is stored was accepted, and there is nothing to doubt about its name.
+    fn live<K: Observed>(&mut self, object: &K) {
+        self.assembly.apply(object);
+        self.taken += 1;
+    }
+
+    fn live_policy(&mut self, object: NetworkPolicy) {
+        self.live(&object);
+        let node = Node::from_json(serde_json::to_value(&object).unwrap_or_default());
+        self.policies.push(PolicySource {
+            object,
+            file: "the cluster".to_owned(),
+            node,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server with two pages of pods and a policy, where nobody may see Jobs.
+    async fn serve(request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
+        let path = request.uri().path();
+        let second = request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("continue=more"));
+        let owner = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": true}]);
+        let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "shop", "ownerReferences": owner("ReplicaSet", "web-1")}});
+        let (items, token): (Vec<Value>, &str) = match path {
+            "/api/v1/pods" if !second => (vec![pod("web-1-a")], "more"),
+            "/api/v1/pods" => (vec![pod("web-1-b")], ""),
+            "/apis/apps/v1/replicasets" => (
+                vec![
+                    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                     "metadata": {"name": "web-1", "namespace": "shop", "ownerReferences": owner("Deployment", "web")}}),
+                ],
+                "",
+            ),
+            "/apis/networking.k8s.io/v1/networkpolicies" => (
+                vec![json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}})],
+                "",
+            ),
+            "/apis/batch/v1/jobs" => {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "forbidden", "reason": "Forbidden", "code": 403});
+                let mut response = http::Response::new(Body::from(status.to_string().into_bytes()));
+                *response.status_mut() = http::StatusCode::FORBIDDEN;
+                return Ok(response);
+            }
+            _ => (vec![], ""),
+        };
+        let list =
+            json!({"kind": "List", "apiVersion": "v1", "metadata": {"continue": token}, "items": items});
+        Ok(http::Response::new(Body::from(list.to_string().into_bytes())))
+    }
+
+    #[test]
+    fn a_live_cluster_is_read_like_files_with_pods_under_their_deployments() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let reading = runtime.block_on(async {
+            let client = Client::new(tower::service_fn(serve), "default");
+            read_from(client, &[], &Options::default()).await.unwrap()
+        });
+        let owners: Vec<String> = reading
+            .cluster
+            .pods
+            .iter()
+            .map(|(key, pod)| format!("{key} of {}", pod.owner.as_ref().unwrap()))
+            .collect();
+        assert_eq!(
+            owners,
+            [
+                "shop/web-1-a of web[Deployment]",
+                "shop/web-1-b of web[Deployment]"
+            ]
+        );
+        assert_eq!((reading.policies.len(), reading.cluster.policies.len()), (1, 1));
+        assert_eq!(reading.policies[0].node.line_of("spec.podSelector"), 0);
+    }
+}
