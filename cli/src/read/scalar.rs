@@ -29,7 +29,14 @@ fn number(text: &str) -> Option<Number> {
         if !has_digit || !bare.chars().all(decimal) {
             return None;
         }
-        Number::from_f64(bare.parse().ok()?)
+        let value: f64 = bare.parse().ok()?;
+        // What has no fraction is sent as an integer: `80.0` is port 80.
+        let whole = value.fract() == 0.0 && value.abs() < 9e15;
+        if whole {
+            Some(Number::from(value as i64))
+        } else {
+            Number::from_f64(value)
+        }
     })
 }
 
@@ -74,7 +81,7 @@ mod tests {
             ("0777", json!(511)),
             ("0x1F", json!(31)),
             ("1_000", json!(1000)),
-            ("1e3", json!(1000.0)),
+            ("1e3", json!(1000)),
             (".5", json!(0.5)),
             ("18446744073709551615", json!(18_446_744_073_709_551_615_u64)),
             ("1.2.3", json!("1.2.3")),
@@ -84,7 +91,8 @@ mod tests {
             ("0x", json!("0x")),
             ("2024-01-01", json!("2024-01-01")),
             ("app", json!("app")),
-            ("08", json!(8.0)),
+            ("08", json!(8)),
+            ("80.0", json!(80)),
         ];
         for (text, value) in table {
             assert_eq!(resolve(text), value, "{text:?}");

@@ -12,6 +12,7 @@ use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
 use ringfence_netpol::cluster::{Assembly, Key, Observed, Workload};
 use ringfence_netpol::policy::Policy;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
 
 use super::tree::{Node, Value};
 use super::{Options, PolicySource, Problem};
@@ -200,7 +201,8 @@ impl<'a> Taker<'a> {
 
     /// The node as that type; a problem names the field and its line.
     fn typed<T: DeserializeOwned>(&mut self, kind: &str, node: &Node) -> Option<T> {
-        let json = node.clone().into_json();
+        let mut json = node.clone().into_json();
+        fill_nulls("", &mut json);
         match serde_path_to_error::deserialize(&json) {
             Ok(object) => Some(object),
             Err(error) => {
@@ -259,5 +261,34 @@ impl<'a> Taker<'a> {
         }
         self.taken += 1;
         true
+    }
+}
+
+/// Gives nulls the meaning that they have to an API server, which fills what is null with an empty value: a null label is an empty one, a null
+/// rule is an empty rule (and so allows anyone).
+fn fill_nulls(under: &str, value: &mut Json) {
+    match value {
+        Json::Array(items) => {
+            for item in items {
+                if item.is_null() {
+                    *item = match under {
+                        "values" | "policyTypes" | "except" | "args" | "command" => {
+                            Json::String(String::new())
+                        }
+                        _ => Json::Object(Map::new()),
+                    };
+                }
+                fill_nulls("", item);
+            }
+        }
+        Json::Object(fields) => {
+            for (key, field) in fields {
+                if field.is_null() && matches!(under, "labels" | "annotations" | "matchLabels") {
+                    *field = Json::String(String::new());
+                }
+                fill_nulls(key, field);
+            }
+        }
+        _ => {}
     }
 }

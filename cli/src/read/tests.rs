@@ -91,6 +91,22 @@ fn bad_input_is_named_with_file_line_and_reason() {
 }
 
 #[test]
+fn nulls_mean_what_they_mean_to_an_api_server() {
+    let reading = read_one(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, labels: }\nspec:\n  podSelector: {matchLabels: {a: }}\n  ingress: [null]\n  egress:\n",
+    );
+    assert_eq!(reading.problems, []);
+    let policy = reading.cluster.policies.values().next().unwrap();
+    assert_eq!(policy.pods.to_string(), "a=");
+    let rules = policy.ingress.as_deref().unwrap();
+    assert_eq!(
+        (rules.len(), &rules[0].peers),
+        (1, &ringfence_netpol::policy::Peers::Any)
+    );
+    assert!(policy.egress.is_none());
+}
+
+#[test]
 fn what_is_good_is_read_beside_what_is_bad() {
     let reading = read_one("a: 1\n---\n{apiVersion: v1, kind: Pod, metadata: {name: a}}\n---\nb: [\n");
     assert_eq!((pods(&reading).len(), reading.problems.len()), (1, 2));

@@ -3,6 +3,7 @@
 mod allows_anyone;
 mod dns_in_ingress;
 mod field_dropped;
+mod odd_block;
 mod own_namespace_only;
 mod rules_without_effect;
 mod selector_matches_nothing;
@@ -21,6 +22,7 @@ pub const ALL: &[&Rule] = &[
     &allows_anyone::RULE,
     &rules_without_effect::RULE,
     &field_dropped::RULE,
+    &odd_block::RULE,
 ];
 
 #[cfg(test)]
