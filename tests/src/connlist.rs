@@ -1,14 +1,14 @@
 //! Connection lists, as np-guard's collection has them: a folder for each, with `input/` (manifests) and `expected.json`:
-//! `{"expected": [{"src", "dst", "conn"}, …]}`, or the bare array.
+//! `{"expected": [{"src", "dst", "conn"}, …], "ingress_controller": [{"dst", "conn"}, …]}`, or the first array alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use ringfence_cli::connlist::connection_json;
+use ringfence_cli::connlist::{connection_json, ports_json};
 use ringfence_cli::read::{self, read};
-use ringfence_netpol::connections::{Connections, Options};
-use serde_json::Value;
+use ringfence_netpol::connections::{Connections, Options, by_ingress_controllers};
+use serde_json::{Value, json};
 
 /// The rows that differ, one line each.
 ///
@@ -16,8 +16,9 @@ use serde_json::Value;
 /// If the folder is none of such a collection, or its manifests cannot be used.
 pub fn judge(folder: &Path) -> anyhow::Result<Vec<String>> {
     let expected = std::fs::read_to_string(folder.join("expected.json")).context("expected.json")?;
-    let expected: Value = serde_json::from_str(&expected).context("expected.json")?;
-    let expected = expected.get("expected").unwrap_or(&expected);
+    let whole: Value = serde_json::from_str(&expected).context("expected.json")?;
+    let expected = whole.get("expected").unwrap_or(&whole);
+    let controllers = whole.get("ingress_controller");
     let expected = by_ends(expected.as_array().context("expected.json holds no array")?)?;
     let input = folder.join("input").to_string_lossy().into_owned();
     let reading = read(&[input], &read::Options::default());
@@ -25,14 +26,32 @@ pub fn judge(folder: &Path) -> anyhow::Result<Vec<String>> {
     let connections = Connections::of(&reading.cluster, Options::default());
     let found: Vec<Value> = connections.iter().map(|row| connection_json(&row)).collect();
     let found = by_ends(&found)?;
+    let mut differences = differences(&expected, &found);
+    if let Some(controllers) = controllers.and_then(Value::as_array) {
+        let rows =
+            |row: &Value| json!({"src": "an ingress controller", "dst": row["dst"], "conn": row["conn"]});
+        let expected = by_ends(&controllers.iter().map(rows).collect::<Vec<_>>())?;
+        let found = by_ingress_controllers(&reading.cluster);
+        let found = found.into_iter().map(|(workload, ports)| {
+            json!({"src": "an ingress controller", "dst": workload.to_string(), "conn": ports_json(&ports)})
+        });
+        differences.extend(self::differences(
+            &expected,
+            &by_ends(&found.collect::<Vec<_>>())?,
+        ));
+    }
+    Ok(differences)
+}
+
+fn differences(expected: &Rows, found: &Rows) -> Vec<String> {
     let differ = |ends: &&Ends| expected.get(ends) != found.get(ends);
     let all: BTreeSet<&Ends> = expected.keys().chain(found.keys()).collect();
     let row = |ends: &Ends| {
         let show = |list: &Rows| list.get(ends).map_or("nothing".to_owned(), Value::to_string);
         let (from, to) = ends;
-        format!("{from} -> {to}: must be {}, is {}", show(&expected), show(&found))
+        format!("{from} -> {to}: must be {}, is {}", show(expected), show(found))
     };
-    Ok(all.into_iter().filter(differ).map(row).collect())
+    all.into_iter().filter(differ).map(row).collect()
 }
 
 type Ends = (String, String);

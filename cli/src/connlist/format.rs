@@ -151,7 +151,7 @@ fn dot(rows: Rows<'_, '_>, out: &mut dyn Write) -> io::Result<()> {
     let mut ends: BTreeSet<(String, String)> = BTreeSet::new();
     let mut place = |end: End<'_>| {
         ends.insert(match end {
-            End::Outside(range) => (String::new(), range.to_string()),
+            End::Outside(_) | End::IngressController => (String::new(), end.to_string()),
             End::Workload(workload) => (workload.namespace.clone(), workload.to_string()),
         });
     };

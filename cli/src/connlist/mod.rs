@@ -2,10 +2,11 @@
 
 mod format;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::ValueEnum;
-use ringfence_netpol::connections::{Connection, Connections, End, Options};
+use ringfence_netpol::connections::{Connection, Connections, End, Options, by_ingress_controllers};
 
 use crate::input::Input;
 use crate::{Error, Outcome};
@@ -37,6 +38,9 @@ pub struct Args {
     /// Let an ipBlock match pods by their addresses too, as it does for packets
     #[arg(long)]
     pub ipblock_matches_pods: bool,
+    /// List too what an ingress controller reaches through Ingress objects (and Routes)
+    #[arg(long)]
+    pub ingress_controller: bool,
     #[command(flatten)]
     pub input: Input,
 }
@@ -82,7 +86,17 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
             "note: {host_network} on the host's network are not listed: no policy selects them, and to others they are their node's address"
         )?;
     }
-    let rows = connections.iter().filter(|row| in_focus(row, &args.focus));
+    let controllers = match args.ingress_controller {
+        true => by_ingress_controllers(&reading.cluster),
+        false => BTreeMap::new(),
+    };
+    let controllers = controllers.iter().map(|(workload, ports)| Connection {
+        from: End::IngressController,
+        to: End::Workload(workload),
+        ports: ports.clone(),
+    });
+    let rows = connections.iter().chain(controllers);
+    let rows = rows.filter(|row| in_focus(row, &args.focus));
     format::write(args.output, rows, out)?;
     Ok(Outcome::Fine)
 }

@@ -6,6 +6,7 @@
 mod files;
 pub mod live;
 mod problem;
+mod route;
 mod scalar;
 mod take;
 mod tree;

@@ -14,6 +14,7 @@ use ringfence_netpol::policy::Policy;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
+use super::route::Route;
 use super::tree::{Node, Value};
 use super::{Options, PolicySource, Problem};
 
@@ -66,6 +67,9 @@ const KINDS: &[Kind] = &[
     }),
     kind("networking.k8s.io", "IngressClass", |t, k, n| {
         t.observed::<networking::IngressClass>(k, n, false)
+    }),
+    kind("route.openshift.io", "Route", |t, k, n| {
+        t.observed::<Route>(k, n, true)
     }),
     kind("ringfence.dev", "NamespaceBaseline", |t, k, n| {
         t.observed::<NamespaceBaseline>(k, n, false)

@@ -7,6 +7,7 @@
 //!
 //! A node is a workload (all its pods together: what some pod of it can do) or a range of addresses outside.
 
+mod ingress;
 mod outside;
 mod tables;
 
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 use crate::cluster::{Cluster, Key};
 use crate::policy::Direction;
 use crate::port::PortSet;
+pub use ingress::by_ingress_controllers;
 use outside::Segments;
 use tables::{GroupIx, Tables};
 
@@ -79,6 +81,8 @@ impl fmt::Display for Range {
 pub enum End<'a> {
     /// Whoever has an address of this range and is no pod.
     Outside(Range),
+    /// Whatever serves the Ingress objects.
+    IngressController,
     Workload(&'a Workload),
 }
 
@@ -86,6 +90,7 @@ impl fmt::Display for End<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Outside(range) => range.fmt(f),
+            Self::IngressController => f.write_str("{ingress-controller}"),
             Self::Workload(workload) => workload.fmt(f),
         }
     }
