@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
+use ringfence_netpol::facts::Facts;
+
 use crate::Error;
+use crate::generate;
 use crate::read::{self, Reading};
 
 /// The part of a command's arguments that says how to read.
@@ -20,6 +23,9 @@ pub struct Input {
     /// Go on with what can be used, if some input cannot
     #[arg(short, long)]
     pub keep_going: bool,
+    /// Add the policies that the generator would apply for the NamespaceBaselines of the input
+    #[arg(long)]
+    pub with_baselines: bool,
     /// Refuse files that are larger than this
     #[arg(long, default_value_t = 64, value_name = "MIB", hide_short_help = true)]
     pub max_file_size: u64,
@@ -40,7 +46,7 @@ impl Input {
     /// If something cannot, unless told to keep going; or if there is nothing at all.
     pub fn read(&self, sources: &[String], err: &mut dyn Write) -> Result<Reading, Error> {
         let reading = self.source(sources, &self.options())?;
-        self.accept(&reading, err)?;
+        let reading = self.accept(reading, err)?;
         if reading.taken == 0 {
             return Err(Error::Usage(format!(
                 "there is no object in {} that says who reaches whom (pods, workloads, policies)",
@@ -69,23 +75,37 @@ impl Input {
         }
     }
 
-    /// Tells what cannot be used.
+    /// Tells what cannot be used, and adds the baselines if asked for.
     ///
     /// # Errors
-    /// If something cannot, unless told to keep going.
-    pub fn accept(&self, reading: &Reading, err: &mut dyn Write) -> Result<(), Error> {
-        for problem in &reading.problems {
+    /// If something cannot be used, unless told to keep going.
+    pub fn accept(&self, mut reading: Reading, err: &mut dyn Write) -> Result<Reading, Error> {
+        let mut problems: Vec<String> = reading.problems.iter().map(ToString::to_string).collect();
+        if self.with_baselines && !reading.cluster.baselines.is_empty() {
+            let (policies, remarks) = generate::policies(&reading.cluster, &[], &Facts::new())?;
+            policies.iter().for_each(|policy| {
+                reading.cluster.apply(policy);
+            });
+            for remark in remarks {
+                if remark.fails {
+                    problems.push(remark.text);
+                } else {
+                    writeln!(err, "{}", remark.text)?;
+                }
+            }
+        }
+        for problem in &problems {
             writeln!(err, "{problem}")?;
         }
-        match reading.problems.len() {
-            0 => Ok(()),
+        match problems.len() {
+            0 => Ok(reading),
             count if self.keep_going => {
                 writeln!(
                     err,
                     "going on without what is wrong in {count} place{}",
                     if count == 1 { "" } else { "s" }
                 )?;
-                Ok(())
+                Ok(reading)
             }
             _ => {
                 writeln!(err, "nothing was done; --keep-going goes on with the rest")?;

@@ -124,6 +124,34 @@ fn what_cannot_be_used_exits_with_2_and_the_rest_is_done_if_asked_for() {
 }
 
 #[test]
+fn what_the_generator_would_add_is_taken_into_account_if_asked_for() {
+    let closed = "
+{apiVersion: ringfence.dev/v1alpha1, kind: NamespaceBaseline, metadata: {name: b}, spec: {namespaceSelector: {},
+  policies: [{name: deny, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}]}}
+";
+    let folder = folder(&[
+        ("a/shop.yaml", SHOP),
+        ("b/shop.yaml", SHOP),
+        ("b/closed.yaml", closed),
+    ]);
+    assert_eq!(ringfence(folder.path(), "diff @/a @/b").outcome, Outcome::Fine);
+    let ran = ringfence(folder.path(), "diff @/a @/b --with-baselines");
+    assert_eq!(ran.outcome, Outcome::Found);
+    assert!(
+        ran.out.contains("- shop/web[Pod] => shop/api[Pod] : TCP 80"),
+        "{}",
+        ran.out
+    );
+    let ran = ringfence(folder.path(), "connlist @/b --with-baselines");
+    assert_eq!((ran.outcome, ran.out.as_str()), (Outcome::Fine, ""));
+    let ran = ringfence(
+        folder.path(),
+        "check @/b --with-baselines --from shop/web --to shop/api --port 80",
+    );
+    assert!(ran.out.contains("name: web-to-api"), "{}", ran.out);
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     use clap::CommandFactory;
     let mut command = Args::command();

@@ -25,6 +25,7 @@ Examples:
   ringfence diff before/ after/
   ringfence diff --git main HEAD manifests/ -o md   # for a pull request
   ringfence diff --git v1.4 v1.5 -o json
+  ringfence diff before/ after/ --with-baselines    # what the generator adds included
 
 Exit codes: 0 no difference, 1 differences, 2 could not run.")]
 pub struct Args {
@@ -111,8 +112,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
 
 fn of_path(path: &str, input: &Input, err: &mut dyn Write) -> Result<Reading, Error> {
     let reading = read::read(&[path.to_owned()], &input.options());
-    input.accept(&reading, err)?;
-    Ok(reading)
+    input.accept(reading, err)
 }
 
 fn at_revision(
@@ -125,8 +125,7 @@ fn at_revision(
     let texts = git::texts(revision, paths, options.max_file_size)?;
     let named = texts.iter().map(|(file, text)| (file.as_str(), text.as_str()));
     let reading = read::read_texts(named, &options);
-    input.accept(&reading, err)?;
-    Ok(reading)
+    input.accept(reading, err)
 }
 
 /// Compares two clusters.

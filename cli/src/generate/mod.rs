@@ -91,14 +91,17 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
 
 /// Something that whoever applies the policies should know.
 #[derive(Debug, PartialEq, Eq)]
-struct Remark {
-    text: String,
+pub struct Remark {
+    pub text: String,
     /// A policy is missing because of it.
-    fails: bool,
+    pub fails: bool,
 }
 
-/// The policies in the order of namespaces and baselines.
-fn policies(
+/// The policies in the order of namespaces and baselines; of all namespaces that are known, if none is named.
+///
+/// # Errors
+/// If there is no baseline.
+pub fn policies(
     cluster: &Cluster,
     only: &[String],
     facts: &Facts,

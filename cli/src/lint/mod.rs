@@ -87,7 +87,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
         ..args.input.options()
     };
     let reading = args.input.source(&args.sources, &options)?;
-    args.input.accept(&reading, err)?;
+    let reading = args.input.accept(reading, err)?;
     let mut severities = Severities::default();
     for (code, level) in &args.levels {
         severities = severities.with(code, *level);
