@@ -129,7 +129,7 @@ fn csv(rows: Rows<'_, '_>, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// A field of CSV, in quotes where it needs them.
-fn field(text: String) -> String {
+pub fn field(text: String) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

@@ -1,5 +1,6 @@
 //! `connlist`: who reaches whom.
 
+mod exposure;
 mod format;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ Examples:
   helm template chart/ | ringfence connlist -
   ringfence connlist manifests/ --focus shop/api -o md
   ringfence connlist --live --context staging
+  ringfence connlist manifests/ --exposure --focus shop/api
   ringfence connlist manifests/ -o dot | dot -Tsvg > who.svg")]
 pub struct Args {
     /// Folders (with all below), files of YAML or JSON, or - for standard input
@@ -38,6 +40,9 @@ pub struct Args {
     /// Let an ipBlock match pods by their addresses too, as it does for packets
     #[arg(long)]
     pub ipblock_matches_pods: bool,
+    /// List what policies allow whoever comes, also towards pods that are not there yet
+    #[arg(long, conflicts_with = "ingress_controller")]
+    pub exposure: bool,
     /// List too what an ingress controller reaches through Ingress objects (and Routes)
     #[arg(long)]
     pub ingress_controller: bool,
@@ -85,6 +90,15 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
             err,
             "note: {host_network} on the host's network are not listed: no policy selects them, and to others they are their node's address"
         )?;
+    }
+    if args.exposure {
+        let mut rows = ringfence_netpol::connections::exposure(&reading.cluster);
+        rows.retain(|row| {
+            let end = End::Workload(&row.workload);
+            args.focus.is_empty() || args.focus.iter().any(|name| is_called(end, name))
+        });
+        exposure::write(args.output, &rows, out)?;
+        return Ok(Outcome::Fine);
     }
     let controllers = match args.ingress_controller {
         true => by_ingress_controllers(&reading.cluster),

@@ -11,6 +11,8 @@ const SHOP: &str = "
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: probe, namespace: ops}}
 ---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: none, namespace: shop}, spec: {podSelector: {matchLabels: {app: nobody}}, ingress: [{}]}}
+---
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: api, namespace: shop}, spec: {podSelector: {matchLabels: {app: api}}, policyTypes: [Ingress, Egress],
   ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: http}, {port: 53, protocol: UDP}]}],
   egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], ports: [{port: 443}, {port: 8000, endPort: 8080}]}]}}
@@ -58,4 +60,25 @@ fn the_list_as_markdown() {
 #[test]
 fn the_list_as_dot() {
     insta::assert_snapshot!(listed(Format::Dot, &["api"]));
+}
+
+#[test]
+fn what_is_open_to_whoever_comes() {
+    let reading = read_texts([("shop.yaml", SHOP)], &read::Options::default());
+    let rows = ringfence_netpol::connections::exposure(&reading.cluster);
+    let shown = |format| {
+        let mut out = Vec::new();
+        exposure::write(format, &rows, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    insta::assert_snapshot!(shown(Format::Text));
+    for format in [Format::Csv, Format::Md] {
+        assert_eq!(
+            shown(format).lines().count() - 1,
+            rows.len() + usize::from(format == Format::Md)
+        );
+    }
+    let json: Vec<serde_json::Value> = serde_json::from_str(&shown(Format::Json)).unwrap();
+    assert_eq!(json.len(), rows.len());
+    assert!(exposure::write(Format::Dot, &rows, &mut Vec::new()).is_err());
 }

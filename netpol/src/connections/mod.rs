@@ -7,8 +7,10 @@
 //!
 //! A node is a workload (all its pods together: what some pod of it can do) or a range of addresses outside.
 
+mod exposure;
 mod ingress;
 mod outside;
+mod peers;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use std::net::IpAddr;
 use crate::cluster::{Cluster, Key};
 use crate::policy::Direction;
 use crate::port::PortSet;
+pub use exposure::{Exposure, Who, exposure};
 pub use ingress::by_ingress_controllers;
 use outside::Segments;
 use tables::{GroupIx, Tables};

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use super::peers::PeerTable;
 use super::{Options, Workload};
 use crate::cluster::{Cluster, ContainerPort};
-use crate::policy::{Direction, IpBlock, Namespaces, Peer, Peers, Policy, Port, Ports, Rule};
+use crate::policy::{Direction, IpBlock, Peer, Peers, Policy, Port, Ports, Rule};
 use crate::port::{PortRange, PortSet, Protocol};
-use crate::selector::{Labels, Selector};
+use crate::selector::Labels;
 
 pub(super) type GroupIx = usize;
 type RulesetIx = usize;
-type PeerIx = usize;
+pub(super) type PeerIx = usize;
 
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -60,11 +61,11 @@ pub(super) struct OpenRule {
 
 /// What tells pods apart.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Profile<'a> {
-    workload: Workload,
-    labels: &'a Labels,
+pub(super) struct Profile<'a> {
+    pub workload: Workload,
+    pub labels: &'a Labels,
     ports: BTreeSet<&'a ContainerPort>,
-    address: Option<IpAddr>,
+    pub address: Option<IpAddr>,
 }
 
 pub(super) const fn slot(direction: Direction) -> usize {
@@ -344,83 +345,4 @@ fn names_ipv6(policy: &Policy) -> bool {
             .iter()
             .any(|peer| matches!(peer, Peer::Block(block) if block.cidr.addr().is_ipv6())),
     })
-}
-
-/// The peers in use, in the order in which they were met.
-#[derive(Default)]
-struct PeerTable<'a> {
-    numbers: HashMap<&'a Peer, PeerIx>,
-    list: Vec<&'a Peer>,
-}
-
-impl<'a> PeerTable<'a> {
-    fn number(&mut self, peer: &'a Peer) -> PeerIx {
-        *self.numbers.entry(peer).or_insert_with(|| {
-            self.list.push(peer);
-            self.list.len() - 1
-        })
-    }
-
-    fn blocks(&self) -> HashMap<PeerIx, IpBlock> {
-        let blocks = self
-            .list
-            .iter()
-            .enumerate()
-            .filter_map(|(index, peer)| match peer {
-                Peer::Block(block) => Some((index, block.clone())),
-                Peer::Pods { .. } => None,
-            });
-        blocks.collect()
-    }
-
-    /// The groups that each peer matches. Namespaces are chosen first, so that a selector meets the pods of those only.
-    fn members(&self, cluster: &Cluster, profiles: &[Profile<'_>]) -> Vec<Vec<GroupIx>> {
-        let mut by_namespace: BTreeMap<&str, std::ops::Range<usize>> = BTreeMap::new();
-        for (index, profile) in profiles.iter().enumerate() {
-            by_namespace
-                .entry(&profile.workload.namespace)
-                .or_insert(index..index)
-                .end = index + 1;
-        }
-        let mut selected: HashMap<&Selector, Vec<std::ops::Range<usize>>> = HashMap::new();
-        let everywhere = |selector: &Selector| {
-            let matches = |(name, range): (&&str, &std::ops::Range<usize>)| {
-                let labels = cluster.namespace_labels(name)?;
-                selector.matches(labels).then(|| range.clone())
-            };
-            by_namespace.iter().filter_map(matches).collect::<Vec<_>>()
-        };
-        let mut members = Vec::with_capacity(self.list.len());
-        for peer in &self.list {
-            let matched: Vec<GroupIx> = match peer {
-                Peer::Block(block) => {
-                    let holds = |profile: &Profile<'_>| {
-                        profile.address.is_some_and(|address| block.contains(address))
-                    };
-                    let indexed = profiles.iter().enumerate();
-                    indexed
-                        .filter(|(_, profile)| holds(profile))
-                        .map(|(index, _)| index)
-                        .collect()
-                }
-                Peer::Pods { namespaces, pods } => {
-                    let ranges = match namespaces {
-                        Namespaces::Own(name) => {
-                            by_namespace.get(name.as_str()).cloned().into_iter().collect()
-                        }
-                        Namespaces::Selected(selector) => selected
-                            .entry(selector)
-                            .or_insert_with(|| everywhere(selector))
-                            .clone(),
-                    };
-                    let groups = ranges.into_iter().flatten();
-                    groups
-                        .filter(|group| pods.matches(profiles[*group].labels))
-                        .collect()
-                }
-            };
-            members.push(matched);
-        }
-        members
-    }
 }
