@@ -12,5 +12,4 @@ mod services;
 
 /// The random clusters that also hold the evaluator and the compiler together.
 #[path = "../../../netpol/tests/arbitrary/mod.rs"]
-#[allow(dead_code)]
 mod arbitrary;

@@ -65,8 +65,13 @@ fn variables_stand_in_values_only() {
     assert_eq!(
         of_policy(
             "{podSelector: {}, policyTypes: [Ingress], ingress: [{anyone: {}, ports: [{port: '${namespace.name}'}]}]}"
-        )[0],
-        format!("spec.policies[0].spec.ingress[0].ports[0].port: {nowhere}")
+        ),
+        [
+            format!("spec.policies[0].spec.ingress[0].ports[0].port: {nowhere}"),
+            "spec.policies[0].spec.ingress[0].ports[0].port: \"${namespace.name}\" is no port name; \
+             at most 15 of a-z, 0-9 and '-', with a letter"
+                .to_owned(),
+        ]
     );
 }
 
