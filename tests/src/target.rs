@@ -34,6 +34,16 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// Whether a kubeconfig is that of the project's own cluster.
+fn is_own(kubeconfig: &Path) -> bool {
+    let state = std::env::var_os("RINGFENCE_CLUSTER_DIR")
+        .map_or_else(|| repository().join("target/cluster/run"), PathBuf::from);
+    match (kubeconfig.canonicalize(), state.join("kubeconfig").canonicalize()) {
+        (Ok(given), Ok(own)) => given == own,
+        _ => false,
+    }
+}
+
 impl Target {
     /// Finds the cluster, bringing up the project's own if `KUBECONFIG` names no other.
     ///
@@ -60,7 +70,7 @@ impl Target {
                 .context("make cluster printed no kubeconfig")?,
         );
         let own_kubectl = repository().join("target/cluster/bin/kubectl");
-        let own = given.is_none_or(|given| given.starts_with(repository().join("target/cluster")));
+        let own = given.is_none_or(|given| is_own(&given));
         let kubectl = if own || own_kubectl.exists() {
             own_kubectl
         } else {
