@@ -9,6 +9,7 @@ use crate::api::{Enforcement, Kind, LabelRequirement, LabelStandard, LabelStanda
 use crate::cluster::{Cluster, Key, Store};
 use crate::finding::{Finding, Mend, Object, Severity};
 use crate::selector::{Labels, Selector};
+use crate::syntax::is_label_value;
 
 /// Namespaces that no standard and no baseline ever touches: Kubernetes's own, which nobody labels, and ours.
 pub const SYSTEM_NAMESPACES: [&str; 4] = [
@@ -219,13 +220,6 @@ pub fn judge_change(name: &str, labels: &Labels, before: Option<&Labels>, cluste
         }
     }
     findings
-}
-
-/// Whether the API server takes it as the value of a label.
-fn is_label_value(value: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    value.len() <= 63 && value.chars().all(inner) && edge(value.chars().next()) && edge(value.chars().last())
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ fn is_qualified(name: &str) -> bool {
     bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(allowed)
 }
 
-fn is_dns_name(name: &str) -> bool {
+/// A DNS subdomain, as most objects are named: at most 253 characters, in parts of `a-z`, `0-9` and inner `-`.
+pub fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         !label.is_empty() && label.bytes().all(allowed) && !label.starts_with('-') && !label.ends_with('-')

@@ -14,6 +14,7 @@ use crate::api::baseline::{
 use crate::facts;
 use crate::policy::{self, Direction};
 use crate::selector::{self, Selector};
+use crate::syntax::{is_dns_name, is_label_value};
 
 use super::render;
 use super::variable::{self, Text};
@@ -144,7 +145,7 @@ impl Template {
         let mut names = BTreeSet::new();
         for (index, policy) in spec.policies.iter().enumerate() {
             let field = format!("spec.policies[{index}]");
-            if !is_object_name(&policy.name) {
+            if !is_dns_name(&policy.name) {
                 reader.defect(format!("{field}.name"), Error::Name(policy.name.clone()));
             }
             if !names.insert(policy.name.as_str()) {
@@ -372,29 +373,6 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
         .min_by_key(|known| strsim::osa_distance(name, known))
         .unwrap_or_default()
         .to_owned()
-}
-
-fn is_label_value(value: &str) -> bool {
-    let alphanumeric = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    value.len() <= 63
-        && value
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        && alphanumeric(value.chars().next())
-        && alphanumeric(value.chars().next_back())
-}
-
-fn is_object_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 253
-        && name.split('.').all(|part| {
-            !part.is_empty()
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-                && !part.starts_with('-')
-                && !part.ends_with('-')
-        })
 }
 
 #[cfg(test)]
