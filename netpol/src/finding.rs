@@ -54,6 +54,43 @@ pub struct Mend {
     /// As it would stand in the object, where one can say it so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub yaml: Option<Value>,
+    /// The changes that do it, in this order, where there is one way to mend it that is surely meant; a program may make them unasked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fixes: Vec<Fix>,
+}
+
+/// One change of an object. Fields are named as in [`Finding::field`]: parts joined by dots, indices in brackets. A key may
+/// have dots itself (`matchLabels.example.com/team`): of the keys that are there, the longest that fits is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "lowercase")]
+pub enum Fix {
+    /// Writes another value where one stands.
+    Replace { field: String, value: Value },
+    /// Takes away a key with what stands under it, or an item of a list.
+    Remove { field: String },
+    /// Writes a key that is not there yet into the map `field`.
+    Insert {
+        field: String,
+        key: String,
+        value: Value,
+    },
+    /// Writes an item behind those of the list `field`.
+    Append { field: String, value: Value },
+    /// Gives a key another name, and leaves what stands under it.
+    Rename { field: String, key: String },
+}
+
+impl Fix {
+    /// Where the change is made.
+    pub fn field(&self) -> &str {
+        match self {
+            Self::Replace { field, .. }
+            | Self::Remove { field }
+            | Self::Insert { field, .. }
+            | Self::Append { field, .. }
+            | Self::Rename { field, .. } => field,
+        }
+    }
 }
 
 impl Object {
@@ -82,6 +119,7 @@ impl Mend {
         Self {
             text: text.into(),
             yaml: None,
+            fixes: Vec::new(),
         }
     }
 
@@ -89,7 +127,15 @@ impl Mend {
         Self {
             text: text.into(),
             yaml: Some(yaml),
+            fixes: Vec::new(),
         }
+    }
+
+    /// The same mend, with changes that surely do what was meant.
+    #[must_use]
+    pub fn sure(mut self, fixes: impl IntoIterator<Item = Fix>) -> Self {
+        self.fixes.extend(fixes);
+        self
     }
 }
 

@@ -11,6 +11,9 @@ use crate::selector::{Condition, Selector};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PeerAt {
     pub direction: Direction,
+    /// The index of its rule, and its own among the peers of that.
+    pub rule: usize,
+    pub at: usize,
     /// As `spec.ingress[0].from[1]`.
     pub field: String,
     /// `None`: the policy's own namespace.
@@ -49,6 +52,16 @@ impl PeerAt {
         };
         format!("{effect}{dns}")
     }
+}
+
+/// A peer as it stands in the object.
+pub(super) fn in_object<'a>(object: &'a NetworkPolicy, peer: &PeerAt) -> Option<&'a NetworkPolicyPeer> {
+    let spec = object.spec.as_ref()?;
+    let peers = match peer.direction {
+        Direction::Ingress => spec.ingress.as_ref()?.get(peer.rule)?.from.as_ref(),
+        Direction::Egress => spec.egress.as_ref()?.get(peer.rule)?.to.as_ref(),
+    };
+    peers?.get(peer.at)
 }
 
 /// The peers of the directions for which the policy isolates; rules of others have no effect at all.
@@ -90,6 +103,8 @@ fn rule_peers(
         }
         found.push(PeerAt {
             direction,
+            rule: index,
+            at,
             field: format!(
                 "spec.{}[{index}].{}[{at}]",
                 direction.field(),

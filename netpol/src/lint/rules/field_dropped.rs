@@ -1,8 +1,8 @@
 //! NP008: a field that the API server does not know, and drops.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::finding::{Mend, Severity};
+use crate::finding::{Fix, Mend, Severity};
 use crate::lint::{Found, Rule, Subject};
 
 pub(super) const RULE: Rule = Rule {
@@ -82,7 +82,7 @@ fn walk(value: &Value, part: &Part, path: &str, found: &mut Vec<Found>) {
                 match part.0.iter().find(|(known, _)| known == key) {
                     Some((_, Some(below))) => walk(value, below, &field, found),
                     Some((_, None)) => {}
-                    None => found.push(dropped(key, part, path, field)),
+                    None => found.push(dropped(key, part, path, field, fields)),
                 }
             }
         }
@@ -90,7 +90,7 @@ fn walk(value: &Value, part: &Part, path: &str, found: &mut Vec<Found>) {
     }
 }
 
-fn dropped(key: &str, part: &Part, path: &str, field: String) -> Found {
+fn dropped(key: &str, part: &Part, path: &str, field: String, beside: &Map<String, Value>) -> Found {
     let known: Vec<&str> = part.0.iter().map(|(known, _)| *known).collect();
     let turned = match (key, known.first()) {
         ("to", Some(&"from")) => Some("from"),
@@ -106,12 +106,23 @@ fn dropped(key: &str, part: &Part, path: &str, field: String) -> Found {
         None => "the API server drops it, and the policy means what is left".to_owned(),
     };
     let mend = match (turned, near()) {
-        (Some(right), _) => format!(
+        (Some(right), _) => Mend::text(format!(
             "write `{right}`, or move the rule to `{}`",
             if right == "from" { "egress" } else { "ingress" }
-        ),
-        (None, Some(near)) => format!("write `{near}`"),
-        (None, None) => format!("remove it, or write one of {}", known.join(", ")),
+        )),
+        // A key that is there already leaves open which of the two was meant.
+        (None, Some(near)) if beside.contains_key(near) => {
+            Mend::text(format!("remove it: `{near}` is there already"))
+        }
+        // Two letters of a short word make another word.
+        (None, Some(near)) if strsim::osa_distance(near, key) * 3 <= key.len() => {
+            Mend::text(format!("write `{near}`")).sure([Fix::Rename {
+                field: field.clone(),
+                key: near.to_owned(),
+            }])
+        }
+        (None, Some(near)) => Mend::text(format!("write `{near}`")),
+        (None, None) => Mend::text(format!("remove it, or write one of {}", known.join(", "))),
     };
     Found {
         field,
@@ -120,7 +131,7 @@ fn dropped(key: &str, part: &Part, path: &str, field: String) -> Found {
             path => format!("`{path}` has no `{key}`"),
         },
         consequence,
-        mend: Some(Mend::text(mend)),
+        mend: Some(mend),
     }
 }
 

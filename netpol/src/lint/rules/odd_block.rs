@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::finding::{Mend, Severity};
+use crate::finding::{Fix, Mend, Severity};
 use crate::lint::{Found, Rule, Subject};
 use crate::policy::Direction;
 
@@ -78,8 +78,13 @@ fn odd(field: String, text: &str) -> Option<Found> {
         None => return None,
     };
     let mend = match mapped {
-        Some(address) => format!("write it as IPv4, {address}/…"),
-        None => format!("write {}, if all of it is meant", net.trunc()),
+        Some(address) => Mend::text(format!("write it as IPv4, {address}/…")),
+        // What is octal to one reader is decimal to another: nobody can say which was meant.
+        None if zeros => Mend::text(format!("write {}, if all of it is meant", net.trunc())),
+        None => Mend::text(format!("write {}, if all of it is meant", net.trunc())).sure([Fix::Replace {
+            field: field.clone(),
+            value: net.trunc().to_string().into(),
+        }]),
     };
     Some(Found {
         field,
@@ -88,7 +93,7 @@ fn odd(field: String, text: &str) -> Option<Found> {
             "newer API servers refuse it; where it is stored it means {}",
             net.trunc()
         ),
-        mend: Some(Mend::text(mend)),
+        mend: Some(mend),
     })
 }
 

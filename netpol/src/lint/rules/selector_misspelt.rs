@@ -1,11 +1,13 @@
 //! NP002: a peer that matches nothing, where something much like it lives.
 
-use crate::finding::{Mend, Severity};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+
+use crate::finding::{Fix, Mend, Severity};
 use crate::lint::dead::Cause;
 use crate::lint::near::{NAMESPACE_NAME, Near};
-use crate::lint::peers::PeerAt;
+use crate::lint::peers::{PeerAt, in_object};
 use crate::lint::{Found, Rule, Subject};
-use crate::selector::Selector;
+use crate::selector::{Requirement, Selector};
 
 pub(super) const RULE: Rule = Rule {
     code: "NP002",
@@ -42,14 +44,10 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 near: Some(near),
             } => {
                 let yaml = PeerAt::yaml(Some(&near.selector), peer.pods.as_ref());
-                found.push(misspelt(
-                    peer,
-                    "namespaceSelector",
-                    "namespace",
-                    selector,
-                    near,
-                    yaml,
-                ));
+                let mut finding = misspelt(peer, "namespaceSelector", "namespace", selector, near, yaml);
+                let fixes = in_object(subject.object, peer).and_then(|written| by_name(written, near, peer));
+                finding.mend = finding.mend.map(|mend| mend.sure(fixes.into_iter().flatten()));
+                found.push(finding);
             }
             Cause::NoPod {
                 selector,
@@ -98,10 +96,46 @@ fn misspelt(
     }
 }
 
+/// The changes, if all that is wrong is that a namespace's name stands under a key which no namespace carries. Another
+/// spelling is a guess, however good.
+fn by_name(written: &NetworkPolicyPeer, near: &Near, peer: &PeerAt) -> Option<Vec<Fix>> {
+    let labels = written.namespace_selector.as_ref()?.match_labels.as_ref()?;
+    let rename = |(written, meant): &(Requirement, Requirement)| {
+        let sure = meant.key == NAMESPACE_NAME
+            && written.condition == meant.condition
+            && labels.contains_key(&written.key)
+            && !labels.contains_key(NAMESPACE_NAME);
+        sure.then(|| Fix::Rename {
+            field: format!("{}.namespaceSelector.matchLabels.{}", peer.field, written.key),
+            key: NAMESPACE_NAME.to_owned(),
+        })
+    };
+    let fixes: Option<Vec<Fix>> = near.changes.iter().map(rename).collect();
+    fixes.filter(|fixes| fixes.len() == 1) // two keys for one name are no matter of spelling
+}
+
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::lint::testing::{Live, good, shown};
+    use crate::finding::Fix;
+    use crate::lint::testing::{Live, found, good, shown};
+
+    #[test]
+    fn only_a_name_under_another_key_is_sure_to_be_meant() {
+        let fixes = |labels: &str| {
+            let spec = format!("{{ingress: [{{from: [{{namespaceSelector: {{matchLabels: {labels}}}}}]}}]}}");
+            let mut found = found(&RULE, &Live::default(), &spec);
+            found.remove(0).mend.unwrap().fixes
+        };
+        assert_eq!(
+            fixes("{name: monitoring}"),
+            [Fix::Rename {
+                field: "spec.ingress[0].from[0].namespaceSelector.matchLabels.name".to_owned(),
+                key: "kubernetes.io/metadata.name".to_owned(),
+            }]
+        );
+        assert_eq!(fixes("{name: monitring}"), []);
+    }
 
     #[test]
     fn the_name_of_a_namespace_under_a_key_that_no_namespace_carries_is_found() {
