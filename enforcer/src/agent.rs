@@ -18,7 +18,7 @@ use crate::link::cni::Results;
 use crate::link::{Links, Veth};
 use crate::metrics::Metrics;
 use crate::seats::{Pods, Seats};
-use crate::settings::EnforcerSettings;
+use crate::settings::{EnforcerSettings, SourceCheck};
 use crate::sync::{self, Sync};
 use crate::{datapath, link};
 
@@ -126,7 +126,8 @@ impl Agent {
             match veths.iter().find(|veth| veth.ifindex == endpoint.ifindex) {
                 None => self.maps.evict(endpoint.ifindex)?,
                 Some(veth) => {
-                    self.seats.resume(*veth, endpoint.address, Instant::now());
+                    self.seats
+                        .resume(*veth, endpoint.addresses.iter().next(), Instant::now());
                     let attached = self.hooks.attach(veth.ifindex);
                     if let Err(error) = &attached {
                         tracing::error!(%error, "a veth keeps the filters of the agent before; trying again");
@@ -298,8 +299,9 @@ impl Agent {
             };
             let endpoint = Endpoint {
                 ifindex,
-                address: Some(address),
+                addresses: self.pods.addresses(&address),
                 via: seat.veth.via(),
+                lax: self.settings.source_check == SourceCheck::Isolated,
             };
             if let Err(error) = self.maps.admit(ifindex).and_then(|()| self.maps.bind(endpoint)) {
                 unseated.insert(ifindex);

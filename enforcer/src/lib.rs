@@ -4,6 +4,7 @@
 //! there are ([`link`], [`gate`]); [`seats`], [`encode`] and the plans in it are pure; [`sync`] brings plans to maps; [`datapath`] is the
 //! kernel's side, and the only module that calls libbpf. `bpf/` beside it is compiled by clang and built into the binary.
 
+pub mod addresses;
 pub mod agent;
 pub mod datapath;
 pub mod encode;

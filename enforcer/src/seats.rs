@@ -1,24 +1,35 @@
 //! Which pod sits behind which veth. Pure: what is known goes in, what is to be done comes out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ringfence_netpol::cluster::Key;
 use ringfence_netpol::compile::{NodeRules, RulesetIx};
 
+use crate::addresses::Addresses;
 use crate::link::Veth;
 
 /// The rulesets of a pod, for ingress and for egress.
 pub type Rulesets = (Option<RulesetIx>, Option<RulesetIx>);
 
+#[derive(Debug)]
+struct Pod {
+    rulesets: Rulesets,
+    addresses: Addresses,
+}
+
+/// A pod's place among [`Pods`].
+type PodIx = usize;
+
 /// The pods of this node, by address.
 #[derive(Debug, Default)]
 pub struct Pods {
+    all: Vec<Pod>,
     /// `None`: two pods claim the address and have different rules.
-    by_address: BTreeMap<Ipv4Addr, Option<Rulesets>>,
-    by_uid: BTreeMap<String, Rulesets>,
-    by_name: BTreeMap<Key, Rulesets>,
+    by_address: BTreeMap<IpAddr, Option<PodIx>>,
+    by_uid: BTreeMap<String, PodIx>,
+    by_name: BTreeMap<Key, PodIx>,
     /// Whether a pod has no address yet.
     unaddressed: bool,
 }
@@ -26,7 +37,7 @@ pub struct Pods {
 /// That a pod has an address, as the container runtime knows it: earlier than the API, and by the pod's uid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub uid: String,
     pub name: Key,
 }
@@ -34,16 +45,21 @@ pub struct Claim {
 impl Pods {
     pub fn of(rules: &NodeRules) -> Self {
         let mut pods = Self::default();
-        for (name, endpoint) in &rules.endpoints {
-            let rulesets = (endpoint.ingress, endpoint.egress);
-            pods.by_uid.insert(endpoint.uid.clone(), rulesets);
-            pods.by_name.insert(name.clone(), rulesets);
+        for ((name, endpoint), index) in rules.endpoints.iter().zip(0..) {
+            pods.all.push(Pod {
+                rulesets: (endpoint.ingress, endpoint.egress),
+                addresses: endpoint.addresses.iter().copied().collect(),
+            });
+            pods.by_uid.insert(endpoint.uid.clone(), index);
+            pods.by_name.insert(name.clone(), index);
             pods.unaddressed |= endpoint.addresses.is_empty();
-            for address in &endpoint.addresses {
-                if let IpAddr::V4(address) = address {
-                    claim(&mut pods.by_address, *address, rulesets);
-                }
-            }
+        }
+        let claims = pods.all.iter().zip(0..);
+        let claims: Vec<_> = claims
+            .flat_map(|(pod, index)| pod.addresses.iter().map(move |address| (address, index)))
+            .collect();
+        for (address, index) in claims {
+            claim(&mut pods.by_address, &pods.all, address, index);
         }
         pods
     }
@@ -61,42 +77,62 @@ impl Pods {
             // A static pod has another uid in the API than on its node.
             let as_static = || self.by_address.get(address).and_then(|_| self.by_name.get(name));
             match self.by_uid.get(uid).or_else(as_static) {
-                Some(rulesets) => claim(&mut learned, *address, *rulesets),
+                Some(index) => claim(&mut learned, &self.all, *address, *index),
                 None => drop(learned.entry(*address).or_insert(None)),
             }
         }
-        for (address, rulesets) in learned {
-            match rulesets {
-                Some(_) => drop(self.by_address.insert(address, rulesets)),
+        for (address, index) in learned {
+            match index {
+                Some(index) => {
+                    self.by_address.insert(address, Some(index));
+                    if let Some(pod) = self.all.get_mut(index) {
+                        pod.addresses.add(address);
+                    }
+                }
                 None => drop(self.by_address.remove(&address)),
             }
         }
     }
 
-    pub fn has(&self, address: &Ipv4Addr) -> bool {
+    pub fn has(&self, address: &IpAddr) -> bool {
         self.by_address.contains_key(address)
     }
 
     /// What applies to the pod of this address; `None` if there is no such pod, or more than one.
-    pub fn rulesets(&self, address: &Ipv4Addr) -> Option<Rulesets> {
-        self.by_address.get(address).copied().flatten()
+    pub fn rulesets(&self, address: &IpAddr) -> Option<Rulesets> {
+        self.pod(address).map(|pod| pod.rulesets)
+    }
+
+    /// All addresses of the pod that has this one, as long as they are its own.
+    pub fn addresses(&self, address: &IpAddr) -> Addresses {
+        let index = self.by_address.get(address).copied().flatten();
+        let Some(pod) = index.and_then(|index| self.all.get(index)) else {
+            return Addresses::from(*address);
+        };
+        let own = pod
+            .addresses
+            .iter()
+            .filter(|of| of == address || self.by_address.get(of).copied().flatten() == index);
+        std::iter::once(*address).chain(own).collect()
+    }
+
+    fn pod(&self, address: &IpAddr) -> Option<&Pod> {
+        self.all.get(self.by_address.get(address).copied().flatten()?)
     }
 }
 
-fn claim(by_address: &mut BTreeMap<Ipv4Addr, Option<Rulesets>>, address: Ipv4Addr, rulesets: Rulesets) {
-    let same = |other: &mut Option<Rulesets>| *other = other.filter(|other| *other == rulesets);
-    by_address
-        .entry(address)
-        .and_modify(same)
-        .or_insert(Some(rulesets));
+fn claim(by_address: &mut BTreeMap<IpAddr, Option<PodIx>>, pods: &[Pod], address: IpAddr, index: PodIx) {
+    let rulesets = |index: PodIx| pods.get(index).map(|pod| pod.rulesets);
+    let same = |other: &mut Option<PodIx>| *other = other.filter(|other| rulesets(*other) == rulesets(index));
+    by_address.entry(address).and_modify(same).or_insert(Some(index));
 }
 
 /// A veth that is or may be a pod's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
     pub veth: Veth,
-    /// Whose it is.
-    pub address: Option<Ipv4Addr>,
+    /// Whose it is: one of the pod's addresses.
+    pub address: Option<IpAddr>,
     /// Since when it is closed for not being known.
     pub closed: Option<Instant>,
     /// Whether this agent's programs stand there.
@@ -119,7 +155,7 @@ impl Seats {
     }
 
     /// Takes a veth that the kernel side knows already.
-    pub fn resume(&mut self, veth: Veth, address: Option<Ipv4Addr>, now: Instant) {
+    pub fn resume(&mut self, veth: Veth, address: Option<IpAddr>, now: Instant) {
         let closed = address.is_none().then_some(now);
         self.all.insert(
             veth.ifindex,
@@ -171,9 +207,14 @@ impl Seats {
         pods.is_one_unaddressed() || self.missing(pods) > 0
     }
 
-    /// How many pods have an address but no veth.
+    /// How many addresses are of pods that have no veth.
     pub fn missing(&self, pods: &Pods) -> usize {
-        let seated: BTreeSet<Ipv4Addr> = self.all.values().filter_map(|seat| seat.address).collect();
+        let seated: BTreeSet<IpAddr> = self
+            .all
+            .values()
+            .filter_map(|seat| seat.address)
+            .flat_map(|address| pods.addresses(&address).iter())
+            .collect();
         pods.by_address
             .keys()
             .filter(|address| !seated.contains(address))
@@ -204,7 +245,10 @@ mod tests {
         for (name, address, (ingress, egress)) in list {
             let endpoint = Endpoint {
                 uid: (*name).to_owned(),
-                addresses: address.parse().into_iter().collect(),
+                addresses: address
+                    .split_whitespace()
+                    .map(|one| one.parse().unwrap())
+                    .collect(),
                 ingress: *ingress,
                 egress: *egress,
             };
@@ -257,6 +301,35 @@ mod tests {
         let mut pods = pods(&[("a", "10.0.0.1", (Some(1), None)), ("b", "", (Some(2), None))]);
         pods.learn([claim("10.0.0.2", "b", "b")].iter());
         assert_eq!(pods.rulesets(&"10.0.0.2".parse().unwrap()), Some((Some(2), None)));
+    }
+
+    #[test]
+    fn a_pod_of_two_families_is_found_by_either_address_and_has_both() {
+        let [v4, v6]: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let both = Addresses::from_iter([v4, v6]);
+        let known = pods(&[("a", "10.0.0.1 fd00::1", (Some(1), None))]);
+        assert_eq!((known.addresses(&v4), known.addresses(&v6)), (both, both));
+        let mut seats = Seats::default();
+        seats.resume(veth(5, 1), Some(v6), Instant::now());
+        assert_eq!(seats.missing(&known), 0);
+        let mut learning = pods(&[("a", "10.0.0.1", (Some(1), None))]);
+        learning.learn([claim("fd00::1", "a", "a")].iter());
+        assert_eq!(
+            learning.addresses(&v4),
+            both,
+            "the API may know the second address later"
+        );
+    }
+
+    #[test]
+    fn an_address_of_two_pods_with_different_rules_is_not_one_of_either() {
+        let pods = pods(&[
+            ("a", "10.0.0.1 fd00::1", (Some(1), None)),
+            ("b", "10.0.0.2 fd00::1", (None, None)),
+        ]);
+        let own: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(pods.addresses(&own), Addresses::from(own));
+        assert_eq!(pods.rulesets(&"fd00::1".parse().unwrap()), None);
     }
 
     #[test]

@@ -27,7 +27,21 @@ pub struct EnforcerSettings {
     /// A veth that appeared is closed until its pod is known; it is let go as nobody's after this time if every pod of this node
     /// has its own.
     pub let_go_after_seconds: u64,
+    /// Whose packets must come from their own address.
+    pub source_check: SourceCheck,
     pub log: Log,
+}
+
+/// A pod that sends from another address than its own is taken for another pod by every policy that allows that one. Some pods
+/// have to: those that route for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SourceCheck {
+    /// Every pod of the node.
+    #[default]
+    All,
+    /// Pods that a policy isolates.
+    Isolated,
 }
 
 impl Default for EnforcerSettings {
@@ -39,6 +53,7 @@ impl Default for EnforcerSettings {
             netns_path: PathBuf::from("/var/run/netns"),
             cni_results_path: PathBuf::from("/var/lib/cni/results"),
             let_go_after_seconds: 10,
+            source_check: SourceCheck::default(),
             log: Log::default(),
         }
     }

@@ -16,6 +16,20 @@ char LICENSE[] SEC("license") = "GPL";
 /* Keeps the enumerations in the object's BTF, where user space reads them. */
 const volatile enum rf_reason rf_reason_names = RF_REASONS;
 const volatile enum rf_flow_flags rf_flow_flag_names = RF_FLOW_BY_PEER;
+const volatile enum rf_endpoint_flags rf_endpoint_flag_names = RF_ENDPOINT_LAX;
+
+/* A pod needs its neighbours, and its address confirmed, before anybody knows it. */
+static __noinline enum rf_reason rf_pending6(struct __sk_buff *skb, enum rf_direction direction)
+{
+	struct rf_packet packet = {};
+	struct rf_header header = {};
+	__u8 type;
+
+	if (rf_parse_header6(skb, ETH_HLEN, &packet, &header) != RF_PARSED)
+		return RF_DROP_PENDING;
+	type = rf_neighbour_type(skb, &packet, &header);
+	return type && !(direction == RF_EGRESS && rf_is_routers(type)) ? RF_PASS_NEIGHBOUR : RF_DROP_PENDING;
+}
 
 static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_direction direction)
 {
@@ -35,12 +49,7 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 		reason = known ? rf_ipv4(skb, endpoint, &policy, direction) : RF_DROP_PENDING;
 		break;
 	case bpf_htons(ETH_P_IPV6):
-		if (known && !rf_isolated(&policy))
-			return TC_ACT_UNSPEC;
-		if (rf_is_neighbour6(skb))
-			reason = RF_PASS_NEIGHBOUR;
-		else
-			reason = known ? RF_DROP_IPV6 : RF_DROP_PENDING;
+		reason = known ? rf_ipv6(skb, endpoint, &policy, direction) : rf_pending6(skb, direction);
 		break;
 	default:
 		if (known && !rf_isolated(&policy))

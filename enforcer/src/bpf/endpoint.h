@@ -40,3 +40,15 @@ static __always_inline bool rf_isolated(const struct rf_policy *policy)
 {
 	return policy->ingress || policy->egress;
 }
+
+/* Whether the pod may send from any address, and claim to be a router. */
+static __always_inline bool rf_is_lax(const struct rf_endpoint *endpoint, const struct rf_policy *policy)
+{
+	return endpoint->flags & RF_ENDPOINT_LAX && !rf_isolated(policy);
+}
+
+/* The veth behind which a local pod's address is. */
+static __always_inline __u32 *rf_veth_of(const struct rf_address *address, bool six)
+{
+	return six ? bpf_map_lookup_elem(&local6, address) : bpf_map_lookup_elem(&local4, address);
+}

@@ -52,11 +52,21 @@ enum { BPF_ANY, BPF_NOEXIST, BPF_EXIST };
 #define ETH_P_ARP 0x0806
 #define ETH_P_IPV6 0x86dd
 
+#define AF_INET 2
+#define AF_INET6 10
+
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_ICMPV6 58
 #define IPPROTO_SCTP 132
+
+/* IPv6 extension headers: those behind which another header may come. */
+#define IPPROTO_HOPOPTS 0
+#define IPPROTO_ROUTING 43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_AH 51
+#define IPPROTO_DSTOPTS 60
 
 struct __sk_buff {
 	__u32 len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority;
@@ -72,11 +82,16 @@ struct iphdr {
 	__be32 saddr, daddr;
 };
 
+/* An address of either family; that of IPv4 is the first word, and the others are 0 or not read. As netfilter has it. */
+struct rf_address {
+	__be32 word[4];
+};
+
 struct ipv6hdr {
-	__be32 version_class_flow;
+	__u8 version_class, class_flow[3];
 	__be16 payload_len;
 	__u8 nexthdr, hop_limit;
-	__be32 saddr[4], daddr[4];
+	struct rf_address saddr, daddr;
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -86,6 +101,7 @@ struct net_device {
 };
 
 struct nf_hook_state {
+	__u8 pf;
 	struct net_device *in;
 };
 
@@ -99,7 +115,7 @@ struct bpf_nf_ctx {
 };
 
 union nf_inet_addr {
-	__be32 ip;
+	__be32 all[4];
 };
 
 union nf_conntrack_man_proto {

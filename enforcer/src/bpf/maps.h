@@ -20,7 +20,7 @@
 /* The host's end of a pod's veth. */
 struct rf_endpoint {
 	__u32 ifindex; /* the whole of it: the map's index has its low half. 0: none */
-	__be32 address; /* the pod's; 0 while it is not known */
+	__be32 address4; /* the pod's; 0 while it is not known, or if it has none of this family */
 	/*
 	 * Everything that a verdict depends on, in one aligned word, so that one store swaps it: the ruleset for egress (20 bits),
 	 * that for ingress (20), the generation (24, the topmost). Ruleset 0: not isolated. Word 0: the pod is not known yet.
@@ -28,18 +28,28 @@ struct rf_endpoint {
 	 */
 	__u64 word;
 	__u32 via; /* where the node receives the pod's packets: the veth itself, or the bridge that it is a port of */
-	__u32 reserved;
-	__u8 address6[16]; /* for IPv6 */
+	__u32 flags;
+	struct rf_address address6; /* as address4 */
 };
+
+enum rf_endpoint_flags {
+	RF_ENDPOINT_LAX = 1, /* while nothing isolates the pod, it may send from any address */
+};
+
+/*
+ * Where keys and values have an address, it is at the end, so that those of IPv4 are the beginning of those of IPv6: one piece of code
+ * works on both, and IPv4 does not pay for the longer addresses.
+ */
+#define RF_SIZE4(type, address) (__builtin_offsetof(struct type, address) + sizeof(__be32))
 
 /* A flow as its local pod sees it, so that one look-up serves both directions. Ports as on the wire. */
 struct rf_flow_key {
 	__u32 ifindex; /* of the pod's veth */
-	__be32 peer;
 	__be16 local_port;
 	__be16 peer_port;
 	__u8 protocol;
 	__u8 zero[3];
+	struct rf_address peer;
 };
 
 enum rf_flow_flags {
@@ -53,10 +63,10 @@ enum rf_flow_flags {
 struct rf_flow {
 	__u64 seen; /* ns */
 	__u32 gen; /* of the endpoint, when it was judged */
-	__be32 real_address; /* behind the Service */
-	__be16 real_port;
+	__be16 real_port; /* behind the Service */
 	__u8 flags;
-	__u8 reserved[5];
+	__u8 reserved;
+	struct rf_address real_address; /* behind the Service */
 };
 
 /* An address's class before and after the update that is under way; the endpoint's generation says which counts. */
@@ -66,7 +76,7 @@ struct rf_class {
 
 struct rf_prefix_key {
 	__u32 length;
-	__be32 address;
+	struct rf_address address;
 };
 
 struct rf_decision_key {
@@ -84,24 +94,28 @@ struct rf_port_set {
 };
 
 struct rf_service_key {
-	__be32 address;
 	__be16 port;
 	__u8 protocol;
 	__u8 zero;
+	struct rf_address address;
 };
 
+/* Rare enough for one map of both families. */
 struct rf_fragment_key {
 	__u32 ifindex;
-	__be32 source;
-	__be32 destination;
-	__be16 id;
-	__u8 protocol;
-	__u8 zero;
+	__be32 id;
+	__u8 family;
+	__u8 protocol; /* of IPv6 0: what its fragments say of it need not be the same */
+	__u8 zero[2];
+	struct rf_address source;
+	struct rf_address destination;
 };
 
 struct rf_fragment {
 	__be16 source_port;
 	__be16 destination_port;
+	__u8 protocol;
+	__u8 zero[3];
 };
 
 struct {
@@ -117,9 +131,17 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 262144);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(key_size, RF_SIZE4(rf_flow_key, peer));
+	__uint(value_size, RF_SIZE4(rf_flow, real_address) + 4); /* in whole words of 8 bytes */
+} ct4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct rf_flow_key);
 	__type(value, struct rf_flow);
-} ct4 SEC(".maps");
+} ct6 SEC(".maps");
 
 /* Classes of pods' addresses, of all nodes. */
 struct {
@@ -131,7 +153,25 @@ struct {
 	__type(value, struct rf_class);
 } pod4 SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_address);
+	__type(value, struct rf_class);
+} pod6 SEC(".maps");
+
 /* Classes of all other addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(key_size, RF_SIZE4(rf_prefix_key, address));
+	__uint(value_size, sizeof(struct rf_class));
+} cidr4 SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 65536);
@@ -139,7 +179,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct rf_prefix_key);
 	__type(value, struct rf_class);
-} cidr4 SEC(".maps");
+} cidr6 SEC(".maps");
 
 /* What a ruleset opens to a class. Rows never change: their keys stand for contents. */
 struct {
@@ -176,9 +216,18 @@ struct {
 	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(key_size, RF_SIZE4(rf_service_key, address));
+	__uint(value_size, sizeof(__u32));
+} vip4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct rf_service_key);
 	__type(value, __u32);
-} vip SEC(".maps");
+} vip6 SEC(".maps");
 
 /* The veth behind which a local pod's address is, for packets that are seen away from it. */
 struct {
@@ -189,6 +238,15 @@ struct {
 	__type(key, __be32);
 	__type(value, __u32);
 } local4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_address);
+	__type(value, __u32);
+} local6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -205,6 +263,15 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } cnt SEC(".maps");
+
+/* The same address, of either family. */
+static __always_inline bool rf_is_same(const struct rf_address *a, const struct rf_address *b, bool six)
+{
+	if (!six)
+		return a->word[0] == b->word[0];
+	return !((a->word[0] ^ b->word[0]) | (a->word[1] ^ b->word[1]) | (a->word[2] ^ b->word[2]) |
+		 (a->word[3] ^ b->word[3]));
+}
 
 static __always_inline void rf_count(enum rf_reason reason)
 {

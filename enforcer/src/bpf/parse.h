@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * From a packet to what policy is about. Header lengths and fragment offsets are honoured: ports are never read from
- * where they usually are.
+ * From a packet to what policy is about. Header lengths, extension headers and fragment offsets are honoured: ports are never
+ * read from where they usually are.
  */
 #pragma once
 
@@ -18,6 +18,9 @@
 #define RF_TCP_SYN 0x02
 #define RF_TCP_ACK 0x10
 
+/* How many extension headers are looked through. Senders have two or three at most. */
+#define RF_EXTENSIONS 6
+
 /* What a packet can be to a flow. */
 enum rf_role {
 	RF_OPENS, /* may be the first of a flow */
@@ -29,31 +32,170 @@ enum rf_role {
 };
 
 struct rf_packet {
-	__be32 source;
-	__be32 destination;
+	struct rf_address source;
+	struct rf_address destination;
 	__be16 source_port; /* ICMP: the identifier in both */
 	__be16 destination_port;
 	__u8 protocol;
 	enum rf_role role;
 	bool first_fragment;
-	__be16 id;
+};
+
+/* What the headers of IP itself say. */
+struct rf_header {
+	__u32 at; /* where what follows them begins */
+	__be32 id; /* of the fragments */
+	__u16 offset; /* of this fragment, in units of 8 bytes */
+	bool more; /* fragments come */
+	__u8 hop_limit; /* IPv6 only, as the rest */
+	bool optioned; /* with hop-by-hop options */
+	bool extended; /* with other extension headers */
 };
 
 enum rf_parsed {
 	RF_PARSED,
 	RF_MALFORMED,
+	RF_TOO_EXTENDED,
 	RF_UNKNOWN_FRAGMENT,
 };
 
-static __always_inline struct rf_fragment_key rf_fragment_key(__u32 ifindex, const struct rf_packet *packet)
+static __always_inline struct rf_fragment_key rf_fragment_key(__u32 ifindex, const struct rf_packet *packet, __be32 id,
+							      bool six)
 {
-	return (struct rf_fragment_key){
+	struct rf_fragment_key key = {
 		.ifindex = ifindex,
-		.source = packet->source,
-		.destination = packet->destination,
-		.id = packet->id,
-		.protocol = packet->protocol,
+		.id = id,
+		.family = six ? AF_INET6 : AF_INET,
+		.protocol = six ? 0 : packet->protocol,
 	};
+
+	if (six) {
+		key.source = packet->source;
+		key.destination = packet->destination;
+	} else {
+		key.source.word[0] = packet->source.word[0];
+		key.destination.word[0] = packet->destination.word[0];
+	}
+	return key;
+}
+
+static __always_inline enum rf_parsed rf_parse_header4(struct __sk_buff *skb, __u32 at, struct rf_packet *packet,
+						       struct rf_header *header)
+{
+	struct iphdr ip;
+	__u32 fragment;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+		return RF_MALFORMED;
+	header->at = at + ip.ihl * 4;
+	header->id = ip.id;
+	fragment = bpf_ntohs(ip.frag_off);
+	header->offset = fragment & RF_FRAGMENT_OFFSET;
+	header->more = fragment & RF_MORE_FRAGMENTS;
+	packet->source.word[0] = ip.saddr;
+	packet->destination.word[0] = ip.daddr;
+	packet->protocol = ip.protocol;
+	return RF_PARSED;
+}
+
+/*
+ * Looks through the extension headers for the protocol. What is not known as one of them is a protocol of its own, which only rules
+ * without ports open: so are mobility, HIP, shim6 and "no next header", behind which the kernel looks for nothing either. Behind a
+ * later fragment's header there is no header, but the middle of something.
+ */
+static __always_inline enum rf_parsed rf_parse_header6(struct __sk_buff *skb, __u32 at, struct rf_packet *packet,
+						       struct rf_header *header)
+{
+	bool fragmented = false;
+	struct ipv6hdr ip;
+	__u8 next;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)
+		return RF_MALFORMED;
+	packet->source = ip.saddr;
+	packet->destination = ip.daddr;
+	header->hop_limit = ip.hop_limit;
+	header->at = at + sizeof(ip);
+	header->offset = 0;
+	header->more = header->optioned = header->extended = false;
+	next = ip.nexthdr;
+	for (int i = 0; i <= RF_EXTENSIONS; i++) {
+		struct {
+			__u8 next, length, reserved, segments_left;
+			__be32 id;
+		} extension;
+
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_FRAGMENT &&
+		    next != IPPROTO_AH && next != IPPROTO_DSTOPTS) {
+			packet->protocol = next;
+			return RF_PARSED;
+		}
+		/* Each is 8 bytes long or longer. */
+		if (i == RF_EXTENSIONS || bpf_skb_load_bytes(skb, header->at, &extension, sizeof(extension)))
+			return i == RF_EXTENSIONS ? RF_TOO_EXTENDED : RF_MALFORMED;
+		if (next == IPPROTO_HOPOPTS) {
+			if (i)
+				return RF_MALFORMED;
+			header->optioned = true;
+		} else {
+			header->extended = true;
+		}
+		if (next == IPPROTO_FRAGMENT) {
+			__u32 fragment = extension.reserved << 8 | extension.segments_left;
+
+			if (fragmented)
+				return RF_MALFORMED;
+			fragmented = true;
+			header->id = extension.id;
+			header->offset = fragment >> 3;
+			header->more = fragment & 1;
+			if (header->offset) {
+				packet->protocol = extension.next;
+				return RF_PARSED;
+			}
+			header->at += sizeof(extension);
+		} else if (next == IPPROTO_AH) {
+			header->at += (extension.length + 2) * 4;
+		} else {
+			/* It would go on to an address that nobody judged. */
+			if (next == IPPROTO_ROUTING && extension.segments_left)
+				return RF_TOO_EXTENDED;
+			header->at += (extension.length + 1) * 8;
+		}
+		next = extension.next;
+	}
+	return RF_TOO_EXTENDED;
+}
+
+static __always_inline enum rf_parsed rf_parse_header(struct __sk_buff *skb, __u32 at, struct rf_packet *packet,
+						      struct rf_header *header, bool six)
+{
+	return six ? rf_parse_header6(skb, at, packet, header) : rf_parse_header4(skb, at, packet, header);
+}
+
+/*
+ * Whether it belongs to neighbour discovery or multicast listener discovery, which no policy closes: only in the form in which those
+ * are valid, and never from beyond the link. Its type, or 0.
+ */
+static __always_inline __u8 rf_neighbour_type(struct __sk_buff *skb, const struct rf_packet *packet,
+					      const struct rf_header *header)
+{
+	__u8 type;
+
+	if (packet->protocol != IPPROTO_ICMPV6 || header->extended ||
+	    bpf_skb_load_bytes(skb, header->at, &type, sizeof(type)))
+		return 0;
+	if (type >= 133 && type <= 137)
+		return header->hop_limit == 255 && !header->optioned ? type : 0;
+	if ((type >= 130 && type <= 132) || type == 143)
+		return header->hop_limit == 1 ? type : 0;
+	return 0;
+}
+
+/* Router advertisement, redirect: they say where others shall send. */
+static __always_inline bool rf_is_routers(__u8 neighbour_type)
+{
+	return neighbour_type == 134 || neighbour_type == 137;
 }
 
 static __always_inline bool rf_parse_ports(struct __sk_buff *skb, __u32 at, struct rf_packet *packet)
@@ -71,45 +213,51 @@ static __always_inline bool rf_parse_ports(struct __sk_buff *skb, __u32 at, stru
  * The packet that an ICMP error is about, as the flow that it was sent in. Its sender is the error's receiver, so
  * source and destination change places: the error then looks like an answer in that flow.
  */
-static __always_inline bool rf_parse_report(struct __sk_buff *skb, __u32 at, struct rf_packet *packet)
+static __noinline bool rf_parse_report(struct __sk_buff *skb, __u32 at, struct rf_packet *packet, bool six)
 {
 	struct rf_packet inner = {};
-	struct iphdr ip;
+	struct rf_header header = {};
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (rf_parse_header(skb, at, &inner, &header, six) != RF_PARSED || header.offset)
 		return false;
-	at += ip.ihl * 4;
-	if (bpf_ntohs(ip.frag_off) & RF_FRAGMENT_OFFSET)
-		return false;
-	switch (ip.protocol) {
+	switch (inner.protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		if (!rf_parse_ports(skb, at, &inner))
+		if (!rf_parse_ports(skb, header.at, &inner))
 			return false;
 		break;
 	case IPPROTO_ICMP:
-		if (bpf_skb_load_bytes(skb, at + 4, &inner.source_port, sizeof(inner.source_port)))
+	case IPPROTO_ICMPV6:
+		if (bpf_skb_load_bytes(skb, header.at + 4, &inner.source_port, sizeof(inner.source_port)))
 			return false;
 		inner.destination_port = inner.source_port;
 		break;
 	}
-	packet->source = ip.daddr;
-	packet->destination = ip.saddr;
-	packet->protocol = ip.protocol;
+	packet->source = inner.destination;
+	packet->destination = inner.source;
+	packet->protocol = inner.protocol;
 	packet->source_port = inner.destination_port;
 	packet->destination_port = inner.source_port;
 	packet->role = RF_REPORTS;
 	return true;
 }
 
-static __always_inline bool rf_parse_icmp(struct __sk_buff *skb, __u32 at, struct rf_packet *packet)
+struct rf_icmp {
+	__u8 type, code;
+	__sum16 check;
+	__be16 id, sequence;
+};
+
+static __always_inline void rf_identify(const struct rf_icmp *icmp, struct rf_packet *packet)
 {
-	struct {
-		__u8 type, code;
-		__sum16 check;
-		__be16 id, sequence;
-	} icmp;
+	packet->source_port = icmp->id;
+	packet->destination_port = icmp->id;
+}
+
+static __always_inline bool rf_parse_icmp4(struct __sk_buff *skb, __u32 at, struct rf_packet *packet)
+{
+	struct rf_icmp icmp;
 
 	if (bpf_skb_load_bytes(skb, at, &icmp, sizeof(icmp)))
 		return false;
@@ -118,23 +266,48 @@ static __always_inline bool rf_parse_icmp(struct __sk_buff *skb, __u32 at, struc
 	case 4: /* source quench */
 	case 11: /* time exceeded */
 	case 12: /* parameter problem */
-		return rf_parse_report(skb, at + sizeof(icmp), packet);
+		return rf_parse_report(skb, at + sizeof(icmp), packet, false);
 	case 0: /* echo */
 	case 14: /* timestamp */
 	case 16: /* information */
 	case 18: /* mask */
 		packet->role = RF_ANSWERS;
+		rf_identify(&icmp, packet);
 		break;
 	case 8:
 	case 13:
 	case 15:
 	case 17:
+		rf_identify(&icmp, packet);
 		break;
-	default:
-		return true; /* no identifier */
+	default: /* no identifier */
+		break;
 	}
-	packet->source_port = icmp.id;
-	packet->destination_port = icmp.id;
+	return true;
+}
+
+static __always_inline bool rf_parse_icmp6(struct __sk_buff *skb, __u32 at, struct rf_packet *packet)
+{
+	struct rf_icmp icmp;
+
+	if (bpf_skb_load_bytes(skb, at, &icmp, sizeof(icmp)))
+		return false;
+	switch (icmp.type) {
+	case 1: /* unreachable */
+	case 2: /* packet too big */
+	case 3: /* time exceeded */
+	case 4: /* parameter problem */
+		return rf_parse_report(skb, at + sizeof(icmp), packet, true);
+	case 129: /* echo */
+		packet->role = RF_ANSWERS;
+		rf_identify(&icmp, packet);
+		break;
+	case 128:
+		rf_identify(&icmp, packet);
+		break;
+	default: /* no identifier */
+		break;
+	}
 	return true;
 }
 
@@ -157,67 +330,60 @@ static __always_inline bool rf_parse_tcp(struct __sk_buff *skb, __u32 at, struct
 	return true;
 }
 
-static __always_inline enum rf_parsed rf_parse4(struct __sk_buff *skb, struct rf_packet *packet)
+/* What is in a later fragment, the first one said. */
+static __noinline enum rf_parsed rf_parse_follower(struct __sk_buff *skb, const struct rf_header *header,
+						   struct rf_packet *packet, bool six)
 {
-	struct iphdr ip;
-	__u32 at, fragment;
+	struct rf_fragment_key key = rf_fragment_key(skb->ifindex, packet, header->id, six);
+	struct rf_fragment *first = bpf_map_lookup_elem(&frag, &key);
+
+	packet->role = RF_FOLLOWS;
+	/* One that would overwrite TCP's flags is an attack, never a fragment. */
+	if ((first ? first->protocol : packet->protocol) == IPPROTO_TCP && header->offset == 1)
+		return RF_MALFORMED;
+	if (!first)
+		return RF_UNKNOWN_FRAGMENT;
+	packet->protocol = first->protocol;
+	packet->source_port = first->source_port;
+	packet->destination_port = first->destination_port;
+	return RF_PARSED;
+}
+
+/* Keeps for later fragments what only the first one says. */
+static __noinline int rf_remember_first(struct __sk_buff *skb, const struct rf_header *header,
+					const struct rf_packet *packet, bool six)
+{
+	struct rf_fragment_key key = rf_fragment_key(skb->ifindex, packet, header->id, six);
+	struct rf_fragment ports = { packet->source_port, packet->destination_port, packet->protocol };
+
+	return bpf_map_update_elem(&frag, &key, &ports, BPF_ANY);
+}
+
+/* What the protocol's header says. A first fragment that does not hold all of it is malformed. */
+static __always_inline enum rf_parsed rf_parse_transport(struct __sk_buff *skb, const struct rf_header *header,
+							 struct rf_packet *packet, bool six)
+{
 	bool whole = true;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
-		return RF_MALFORMED;
-	at = ETH_HLEN + ip.ihl * 4;
-	packet->source = ip.saddr;
-	packet->destination = ip.daddr;
-	packet->protocol = ip.protocol;
-	packet->role = RF_OPENS;
-	packet->id = ip.id;
-	fragment = bpf_ntohs(ip.frag_off);
-	if (fragment & RF_FRAGMENT_OFFSET) {
-		struct rf_fragment_key key = rf_fragment_key(skb->ifindex, packet);
-		struct rf_fragment *first = bpf_map_lookup_elem(&frag, &key);
-
-		/* One that would overwrite TCP's flags is an attack, never a fragment. */
-		if (packet->protocol == IPPROTO_TCP && (fragment & RF_FRAGMENT_OFFSET) == 1)
-			return RF_MALFORMED;
-		packet->role = RF_FOLLOWS;
-		if (!first)
-			return RF_UNKNOWN_FRAGMENT;
-		packet->source_port = first->source_port;
-		packet->destination_port = first->destination_port;
-		return RF_PARSED;
-	}
-	packet->first_fragment = fragment & RF_MORE_FRAGMENTS;
-	switch (ip.protocol) {
+	if (header->offset)
+		return rf_parse_follower(skb, header, packet, six);
+	packet->first_fragment = header->more;
+	switch (packet->protocol) {
 	case IPPROTO_TCP:
-		whole = rf_parse_tcp(skb, at, packet);
+		whole = rf_parse_tcp(skb, header->at, packet);
 		break;
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		whole = rf_parse_ports(skb, at, packet);
+		whole = rf_parse_ports(skb, header->at, packet);
 		break;
 	case IPPROTO_ICMP:
-		whole = rf_parse_icmp(skb, at, packet);
+		if (!six)
+			whole = rf_parse_icmp4(skb, header->at, packet);
+		break;
+	case IPPROTO_ICMPV6:
+		if (six)
+			whole = rf_parse_icmp6(skb, header->at, packet);
 		break;
 	}
 	return whole ? RF_PARSED : RF_MALFORMED;
-}
-
-/* Whether an IPv6 packet belongs to neighbour discovery or multicast listener discovery, which no policy closes. */
-static __always_inline bool rf_is_neighbour6(struct __sk_buff *skb)
-{
-	struct ipv6hdr ip;
-	__u32 at = ETH_HLEN + sizeof(ip);
-	__u8 next[2], type;
-
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-		return false;
-	next[0] = ip.nexthdr;
-	if (next[0] == 0) { /* listener reports carry the router alert, in hop-by-hop options of 8 bytes */
-		if (bpf_skb_load_bytes(skb, at, next, sizeof(next)) || next[1] != 0)
-			return false;
-		at += 8;
-	}
-	if (next[0] != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, at, &type, sizeof(type)))
-		return false;
-	return (type >= 130 && type <= 137) || type == 143;
 }

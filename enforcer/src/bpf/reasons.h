@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Why a packet passed or fell: every verdict has a reason, and every reason is a counter. New ones are added at the
- * end; user space takes their names from here, through the object's BTF.
+ * Why a packet passed or fell: every verdict has a reason, and every reason is a counter; user space takes their names from here, through the object's BTF.
  */
 #pragma once
 
@@ -27,7 +26,8 @@ enum rf_reason {
 	RF_DROP_SPOOFED, /* from a pod, but not from its address */
 	RF_DROP_FRAGMENT, /* a later fragment whose first was not seen */
 	RF_DROP_MALFORMED, /* shorter than its headers say, or not of a form that can be judged */
-	RF_DROP_IPV6, /* IPv6 of an isolated pod: not enforced yet, hence closed */
+	RF_DROP_EXTENSIONS, /* IPv6 with more extension headers than are looked through, or with a way still to go in them */
+	RF_DROP_ROUTER, /* from a pod that says it is a router: advertisement or redirect */
 	RF_DROP_NOT_IP, /* neither IP nor ARP, of an isolated pod */
 	RF_REASONS, /* how many there are */
 };

@@ -22,29 +22,30 @@
  * A pod that reaches itself through a Service gets its own packet back with an address of the node for a source. The veth's
  * program is told here to expect one.
  */
-static __always_inline void rf_expect_self(struct rf_flow_key key, __be32 address, __be16 port, __u32 gen)
+static __always_inline void rf_expect_self(struct rf_flow_key key, const struct rf_address *address, __be16 port,
+					   __u32 gen, bool six)
 {
-	key.peer = address;
+	key.peer = *address;
 	key.peer_port = key.local_port;
 	key.local_port = port;
-	rf_flow_add(&key, gen, RF_FLOW_BY_PEER | RF_FLOW_SELF, bpf_ktime_get_ns());
+	rf_flow_add(&key, gen, RF_FLOW_BY_PEER | RF_FLOW_SELF, bpf_ktime_get_ns(), six);
 }
 
-static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_conn *ct)
+static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_conn *ct, bool six)
 {
 	struct rf_flow_key key = {};
+	struct rf_address source, real;
 	struct rf_endpoint *endpoint;
 	struct rf_policy policy;
 	struct net_device *in;
 	struct rf_flow *flow;
-	__be32 source, real;
 	__be16 real_port;
 	__u32 *ifindex;
 	__u32 received;
 	__u8 flags;
 
-	source = BPF_CORE_READ(ct, tuplehash[0].tuple.src.u3.ip);
-	ifindex = bpf_map_lookup_elem(&local4, &source);
+	BPF_CORE_READ_INTO(&source.word, ct, tuplehash[0].tuple.src.u3.all);
+	ifindex = rf_veth_of(&source, six);
 	if (!ifindex)
 		return NF_ACCEPT;
 	endpoint = rf_endpoint_of(*ifindex);
@@ -55,32 +56,35 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 	if (received != endpoint->via && received != endpoint->ifindex)
 		return NF_ACCEPT; /* borrows the pod's address */
 
-	real = BPF_CORE_READ(ct, tuplehash[1].tuple.src.u3.ip);
+	BPF_CORE_READ_INTO(&real.word, ct, tuplehash[1].tuple.src.u3.all);
 	real_port = BPF_CORE_READ(ct, tuplehash[1].tuple.src.u.all);
 	flags = RF_FLOW_DEFERRED | RF_FLOW_JUDGED;
-	if (real == source)
+	if (rf_is_same(&real, &source, six))
 		flags |= RF_FLOW_SELF;
 	else if (!policy.egress)
 		return NF_ACCEPT;
 	key.ifindex = *ifindex;
-	key.peer = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.u3.ip);
+	BPF_CORE_READ_INTO(&key.peer.word, ct, tuplehash[0].tuple.dst.u3.all);
 	key.local_port = BPF_CORE_READ(ct, tuplehash[0].tuple.src.u.all);
 	key.peer_port = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.u.all);
 	key.protocol = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.protonum);
 
-	flow = bpf_map_lookup_elem(&ct4, &key);
-	if (flow && flow->flags & RF_FLOW_JUDGED && flow->gen == policy.gen && flow->real_address == real &&
-	    flow->real_port == real_port)
+	flow = rf_flow_at(&key, six);
+	if (flow && flow->flags & RF_FLOW_JUDGED && flow->gen == policy.gen && flow->real_port == real_port &&
+	    rf_is_same(&flow->real_address, &real, six))
 		return NF_ACCEPT;
 	if (!(flags & RF_FLOW_SELF) &&
-	    !rf_open(policy.egress, policy.side, real, key.protocol, real_port)) {
+	    !rf_open(policy.egress, policy.side, &real, key.protocol, real_port, six)) {
 		if (flow)
 			flow->flags &= ~RF_FLOW_JUDGED;
 		rf_count(RF_DROP_SERVICE);
 		return NF_DROP;
 	}
 	if (flow) {
-		flow->real_address = real;
+		if (six)
+			flow->real_address = real;
+		else
+			flow->real_address.word[0] = real.word[0];
 		flow->real_port = real_port;
 		flow->gen = policy.gen;
 		flow->flags = flags;
@@ -93,12 +97,17 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 			.flags = flags,
 		};
 
-		bpf_map_update_elem(&ct4, &key, &fresh, BPF_ANY);
+		rf_flow_put(&key, &fresh, six);
 	}
 	if (flags & RF_FLOW_SELF)
-		rf_expect_self(key, source, real_port, policy.gen);
+		rf_expect_self(key, &source, real_port, policy.gen, six);
 	rf_count(RF_PASS_NEW);
 	return NF_ACCEPT;
+}
+
+static __noinline int rf_judge_service6(struct bpf_nf_ctx *ctx, unsigned long ct)
+{
+	return rf_judge_service(ctx, (struct nf_conn *)ct, true);
 }
 
 static __always_inline int rf_service(struct bpf_nf_ctx *ctx)
@@ -110,5 +119,7 @@ static __always_inline int rf_service(struct bpf_nf_ctx *ctx)
 		return NF_ACCEPT;
 	if (!(BPF_CORE_READ(ct, status) & RF_CT_DST_NAT))
 		return NF_ACCEPT;
-	return rf_judge_service(ctx, ct);
+	if (ctx->state->pf == AF_INET6)
+		return rf_judge_service6(ctx, (unsigned long)ct);
+	return rf_judge_service(ctx, ct, false);
 }

@@ -6,15 +6,20 @@
 
 #include "maps.h"
 
-static __always_inline __u32 rf_class_of(__be32 address, __u32 side)
+static __always_inline __u32 rf_class_of(const struct rf_address *address, __u32 side, bool six)
 {
-	struct rf_prefix_key prefix = { .length = 32, .address = address };
-	struct rf_class *class = bpf_map_lookup_elem(&pod4, &address);
+	struct rf_prefix_key prefix;
+	struct rf_class *class = six ? bpf_map_lookup_elem(&pod6, address) : bpf_map_lookup_elem(&pod4, address);
 
 	side &= RF_SIDES - 1;
 	if (class && class->side[side] != RF_CLASS_NONE)
 		return class->side[side];
-	class = bpf_map_lookup_elem(&cidr4, &prefix);
+	prefix.length = six ? 128 : 32;
+	if (six)
+		prefix.address = *address;
+	else
+		prefix.address.word[0] = address->word[0];
+	class = six ? bpf_map_lookup_elem(&cidr6, &prefix) : bpf_map_lookup_elem(&cidr4, &prefix);
 	return class ? class->side[side] : 0;
 }
 
@@ -33,8 +38,8 @@ static __always_inline int rf_ports_at(__u8 protocol)
 	}
 }
 
-/* Whether a ruleset opens a protocol and a port (as on the wire) to an address. */
-static __noinline bool rf_open(__u32 ruleset, __u32 side, __be32 address, __u32 protocol, __u32 port)
+static __always_inline bool rf_opens(__u32 ruleset, __u32 side, const struct rf_address *address, __u32 protocol,
+				     __u32 port, bool six)
 {
 	struct rf_decision_key key = { .ruleset = ruleset };
 	struct rf_decision *decision;
@@ -45,7 +50,7 @@ static __noinline bool rf_open(__u32 ruleset, __u32 side, __be32 address, __u32 
 
 	if (!ruleset)
 		return true;
-	key.class = rf_class_of(address, side);
+	key.class = rf_class_of(address, side, six);
 	decision = bpf_map_lookup_elem(&dec, &key);
 	if (!decision && key.class) {
 		key.class = 0;
@@ -65,4 +70,22 @@ static __noinline bool rf_open(__u32 ruleset, __u32 side, __be32 address, __u32 
 		return false;
 	index = *class & (RF_PORT_CLASSES - 1);
 	return set->bits[index / 64] >> (index % 64) & 1;
+}
+
+static __noinline bool rf_opens4(__u32 ruleset, __u32 side, const struct rf_address *address, __u32 protocol, __u32 port)
+{
+	return rf_opens(ruleset, side, address, protocol, port, false);
+}
+
+static __noinline bool rf_opens6(__u32 ruleset, __u32 side, const struct rf_address *address, __u32 protocol, __u32 port)
+{
+	return rf_opens(ruleset, side, address, protocol, port, true);
+}
+
+/* Whether a ruleset opens a protocol and a port (as on the wire) to an address. */
+static __always_inline bool rf_open(__u32 ruleset, __u32 side, const struct rf_address *address, __u32 protocol,
+				    __u32 port, bool six)
+{
+	return six ? rf_opens6(ruleset, side, address, protocol, port) :
+		     rf_opens4(ruleset, side, address, protocol, port);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The verdict on an IPv4 packet at a pod's veth. */
+/* The verdict on an IP packet at a pod's veth. */
 #pragma once
 
 #include "conntrack.h"
@@ -14,7 +14,7 @@ struct rf_look {
 	struct rf_policy policy;
 	struct rf_flow_key key;
 	struct rf_packet packet;
-	__be32 address; /* the pod's */
+	struct rf_address address; /* the pod's, of the packet's family */
 	__u32 received; /* on which interface the node received it; 0: made by the node itself */
 	__u32 via; /* on which it receives what the pod sends */
 	__u64 now;
@@ -26,37 +26,56 @@ static __always_inline bool rf_is_drop(enum rf_reason reason)
 	return reason >= RF_DROP_INGRESS;
 }
 
-static __always_inline bool rf_is_group(__be32 address)
+static __always_inline bool rf_is_group(const struct rf_address *address, bool six)
 {
-	__u32 host = bpf_ntohl(address);
+	__u32 first = bpf_ntohl(address->word[0]);
 
-	return host >> 28 == 0xe || host == 0xffffffff;
+	return six ? first >> 24 == 0xff : first >> 28 == 0xe || first == 0xffffffff;
 }
 
-static __always_inline bool rf_is_service(__be32 address, __be16 port, __u8 protocol)
+static __always_inline bool rf_is_link_local6(const struct rf_address *address)
 {
-	struct rf_service_key key = { .address = address, .port = port, .protocol = protocol };
+	return bpf_ntohl(address->word[0]) >> 22 == 0xfe80 >> 6;
+}
 
-	return rf_ports_at(protocol) >= 0 && bpf_map_lookup_elem(&vip, &key);
+static __always_inline bool rf_is_service(const struct rf_look *look, bool six)
+{
+	struct rf_service_key key;
+
+	if (rf_ports_at(look->key.protocol) < 0)
+		return false;
+	key.port = look->key.peer_port;
+	key.protocol = look->key.protocol;
+	key.zero = 0;
+	if (six)
+		key.address = look->key.peer;
+	else
+		key.address.word[0] = look->key.peer.word[0];
+	return six ? bpf_map_lookup_elem(&vip6, &key) : bpf_map_lookup_elem(&vip4, &key);
+}
+
+static __always_inline bool rf_is_self_address(const struct rf_look *look, bool six)
+{
+	return rf_is_same(&look->key.peer, &look->address, six);
 }
 
 /* Whether policy lets the pod open this flow. */
-static __always_inline bool rf_open_out(const struct rf_look *look)
+static __always_inline bool rf_open_out(const struct rf_look *look, bool six)
 {
-	return rf_open(look->policy.egress, look->policy.side, look->key.peer, look->key.protocol,
-		       look->key.peer_port);
+	return rf_open(look->policy.egress, look->policy.side, &look->key.peer, look->key.protocol,
+		       look->key.peer_port, six);
 }
 
 /* Whether policy lets the peer open it. */
-static __always_inline bool rf_open_in(const struct rf_look *look)
+static __always_inline bool rf_open_in(const struct rf_look *look, bool six)
 {
-	return rf_open(look->policy.ingress, look->policy.side, look->key.peer, look->key.protocol,
-		       look->key.local_port);
+	return rf_open(look->policy.ingress, look->policy.side, &look->key.peer, look->key.protocol,
+		       look->key.local_port, six);
 }
 
-static __always_inline enum rf_reason rf_remember(const struct rf_look *look, __u8 flags, enum rf_reason reason)
+static __always_inline enum rf_reason rf_remember(const struct rf_look *look, __u8 flags, enum rf_reason reason, bool six)
 {
-	rf_flow_add(&look->key, look->policy.gen, flags, look->now);
+	rf_flow_add(&look->key, look->policy.gen, flags, look->now, six);
 	return reason;
 }
 
@@ -71,24 +90,35 @@ static __always_inline bool rf_is_answer_before_verdict(const struct rf_look *lo
 	       look->packet.role != RF_CONTINUES;
 }
 
+/* Whether policy lets the pod open it to the pod behind the Service. */
+static __always_inline bool rf_open_real(const struct rf_look *look, const struct rf_flow *flow, bool six)
+{
+	struct rf_address real;
+
+	if (six)
+		real = flow->real_address;
+	else
+		real.word[0] = flow->real_address.word[0];
+	return rf_open(look->policy.egress, look->policy.side, &real, look->key.protocol, flow->real_port, six);
+}
+
 /* Policy changed since the flow was judged: again, in the direction in which it was opened. */
-static __always_inline bool rf_still_open(const struct rf_look *look, struct rf_flow *flow)
+static __always_inline bool rf_still_open(const struct rf_look *look, struct rf_flow *flow, bool six)
 {
 	if (flow->flags & (RF_FLOW_NODE | RF_FLOW_SELF))
 		return true;
 	if (flow->flags & RF_FLOW_BY_PEER)
-		return rf_open_in(look);
+		return rf_open_in(look, six);
 	if (flow->flags & RF_FLOW_JUDGED)
-		return rf_open(look->policy.egress, look->policy.side, flow->real_address, look->key.protocol,
-			       flow->real_port);
-	if (look->policy.egress && rf_is_service(look->key.peer, look->key.peer_port, look->key.protocol)) {
+		return rf_open_real(look, flow, six);
+	if (look->policy.egress && rf_is_service(look, six)) {
 		flow->flags |= RF_FLOW_DEFERRED;
 		return !rf_is_answer_before_verdict(look, flow->flags);
 	}
-	return rf_open_out(look);
+	return rf_open_out(look, six);
 }
 
-static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, struct rf_flow *flow)
+static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, struct rf_flow *flow, bool six)
 {
 	if (flow->gen == look->policy.gen) {
 		if (rf_is_answer_before_verdict(look, flow->flags))
@@ -97,23 +127,23 @@ static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, 
 		return RF_PASS_ESTABLISHED;
 	}
 	/* The entry of a flow that is cut stays: it says who opened it, which a packet in mid-connection does not. */
-	if (!rf_still_open(look, flow))
+	if (!rf_still_open(look, flow, six))
 		return RF_DROP_CUT;
 	flow->gen = look->policy.gen;
 	rf_flow_touch(flow, look->now);
 	return RF_PASS_REJUDGED;
 }
 
-static __always_inline enum rf_reason rf_new_out(const struct rf_look *look)
+static __always_inline enum rf_reason rf_new_out(const struct rf_look *look, bool six)
 {
-	if (look->key.peer == look->address)
+	if (rf_is_self_address(look, six))
 		return RF_PASS_SELF;
-	if (look->policy.egress && rf_is_service(look->key.peer, look->key.peer_port, look->key.protocol))
-		return rf_remember(look, RF_FLOW_DEFERRED, RF_PASS_DEFERRED);
-	if (rf_open_out(look))
-		return rf_remember(look, 0, RF_PASS_NEW);
-	if (look->packet.role != RF_OPENS && rf_open_in(look))
-		return rf_remember(look, RF_FLOW_BY_PEER, RF_PASS_PICKED_UP);
+	if (look->policy.egress && rf_is_service(look, six))
+		return rf_remember(look, RF_FLOW_DEFERRED, RF_PASS_DEFERRED, six);
+	if (rf_open_out(look, six))
+		return rf_remember(look, 0, RF_PASS_NEW, six);
+	if (look->packet.role != RF_OPENS && rf_open_in(look, six))
+		return rf_remember(look, RF_FLOW_BY_PEER, RF_PASS_PICKED_UP, six);
 	return RF_DROP_EGRESS;
 }
 
@@ -122,53 +152,54 @@ static __always_inline enum rf_reason rf_new_out(const struct rf_look *look)
  * pod has a way of its own to the node, that tells. Behind a bridge, others come the same way; but they come with a
  * pod's address, and if the node hides that too, it cannot give them the ports of a flow that it hides already.
  */
-static __always_inline bool rf_is_self(const struct rf_look *look, __u32 ifindex)
+static __always_inline bool rf_is_self(const struct rf_look *look, __u32 ifindex, bool six)
 {
 	struct rf_flow_key key = look->key;
 	struct rf_flow *expected;
 
-	if (look->key.peer == look->address || look->received == ifindex)
+	if (rf_is_self_address(look, six) || look->received == ifindex)
 		return true;
-	if (look->received != look->via || bpf_map_lookup_elem(&local4, &look->key.peer))
+	if (look->received != look->via || rf_veth_of(&look->key.peer, six))
 		return false;
 	key.peer = look->address;
-	expected = bpf_map_lookup_elem(&ct4, &key);
+	expected = rf_flow_at(&key, six);
 	return expected && expected->flags & RF_FLOW_SELF && (__s64)(look->now - expected->seen) < (__s64)RF_SECOND;
 }
 
-static __always_inline enum rf_reason rf_new_in(const struct rf_look *look, __u32 ifindex)
+static __always_inline enum rf_reason rf_new_in(const struct rf_look *look, __u32 ifindex, bool six)
 {
 	if (!look->received)
-		return rf_remember(look, RF_FLOW_BY_PEER | RF_FLOW_NODE, RF_PASS_NODE);
-	if (rf_is_self(look, ifindex))
-		return rf_remember(look, RF_FLOW_BY_PEER | RF_FLOW_SELF, RF_PASS_SELF);
-	if (rf_open_in(look))
-		return rf_remember(look, RF_FLOW_BY_PEER, RF_PASS_NEW);
+		return rf_remember(look, RF_FLOW_BY_PEER | RF_FLOW_NODE, RF_PASS_NODE, six);
+	if (rf_is_self(look, ifindex, six))
+		return rf_remember(look, RF_FLOW_BY_PEER | RF_FLOW_SELF, RF_PASS_SELF, six);
+	if (rf_open_in(look, six))
+		return rf_remember(look, RF_FLOW_BY_PEER, RF_PASS_NEW, six);
 	if (look->packet.role == RF_OPENS)
 		return RF_DROP_INGRESS;
-	if (look->policy.egress && rf_is_service(look->key.peer, look->key.peer_port, look->key.protocol))
+	if (look->policy.egress && rf_is_service(look, six))
 		return look->packet.role == RF_CONTINUES ?
-			       rf_remember(look, RF_FLOW_DEFERRED, RF_PASS_PICKED_UP) :
+			       rf_remember(look, RF_FLOW_DEFERRED, RF_PASS_PICKED_UP, six) :
 			       RF_DROP_REPLY;
-	return rf_open_out(look) ? rf_remember(look, 0, RF_PASS_PICKED_UP) : RF_DROP_INGRESS;
+	return rf_open_out(look, six) ? rf_remember(look, 0, RF_PASS_PICKED_UP, six) : RF_DROP_INGRESS;
 }
 
-static __always_inline enum rf_reason rf_judge(const struct rf_look *look, __u32 ifindex)
+static __always_inline enum rf_reason rf_judge(const struct rf_look *look, __u32 ifindex, bool six)
 {
-	struct rf_flow *flow = rf_flow_find(&look->key, look->now);
+	struct rf_flow *flow = rf_flow_find(&look->key, look->now, six);
 	enum rf_role role = look->packet.role;
 
 	if (flow) {
 		bool by_peer = flow->flags & RF_FLOW_BY_PEER;
 		bool against = by_peer == (look->direction == RF_EGRESS);
-		bool connects = look->key.protocol == IPPROTO_TCP || look->key.protocol == IPPROTO_ICMP;
+		bool connects = look->key.protocol == IPPROTO_TCP || look->key.protocol == IPPROTO_ICMP ||
+				look->key.protocol == IPPROTO_ICMPV6;
 
 		if (role == RF_REPORTS)
-			return flow->gen == look->policy.gen || rf_still_open(look, flow) ? RF_PASS_RELATED :
+			return flow->gen == look->policy.gen || rf_still_open(look, flow, six) ? RF_PASS_RELATED :
 											    RF_DROP_CUT;
 		/* A new connection by the other side, on the ports of one that was: no answer in that one. */
 		if (!(role == RF_OPENS && connects && against))
-			return rf_known_flow(look, flow);
+			return rf_known_flow(look, flow, six);
 	}
 	switch (role) {
 	case RF_FOLLOWS:
@@ -177,54 +208,101 @@ static __always_inline enum rf_reason rf_judge(const struct rf_look *look, __u32
 	case RF_REPORTS:
 		return rf_isolated(&look->policy) ? RF_DROP_REPLY : RF_PASS_NEW;
 	default:
-		return look->direction == RF_EGRESS ? rf_new_out(look) : rf_new_in(look, ifindex);
+		return look->direction == RF_EGRESS ? rf_new_out(look, six) : rf_new_in(look, ifindex, six);
 	}
 }
 
-static __always_inline enum rf_reason rf_ipv4(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
-					      const struct rf_policy *policy, enum rf_direction direction)
+/* Whether what a pod sends comes from an address that may be its own. */
+static __always_inline bool rf_is_own_source(const struct rf_look *look, bool lax, bool six)
+{
+	const struct rf_packet *packet = &look->packet;
+
+	if (rf_is_same(&packet->source, &look->address, six))
+		return true;
+	if (six && rf_is_link_local6(&packet->source))
+		return true; /* whoever has which, it does not leave the link */
+	if (!six && !packet->source.word[0] && packet->destination.word[0] == 0xffffffff)
+		return true; /* DHCP's first message */
+	if (rf_isolated(&look->policy))
+		return false;
+	/* A pod that has no address of this family as far as the API knows may have one all the same. */
+	return lax || !(look->address.word[0] | (six ? look->address.word[1] : 0));
+}
+
+static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
+					    const struct rf_policy *policy, enum rf_direction direction, bool six)
 {
 	struct rf_look look = {
 		.policy = *policy,
-		.address = endpoint->address,
 		.direction = direction,
 		.received = direction == RF_INGRESS ? skb->ingress_ifindex : 0,
 		.via = endpoint->via,
 	};
 	struct rf_packet *packet = &look.packet;
-	enum rf_parsed parsed = rf_parse4(skb, packet);
 	bool out = direction == RF_EGRESS;
+	struct rf_header header;
+	enum rf_parsed parsed;
 	enum rf_reason reason;
 
+	if (six)
+		look.address = endpoint->address6;
+	else
+		look.address.word[0] = endpoint->address4;
+	parsed = rf_parse_header(skb, ETH_HLEN, packet, &header, six);
 	if (parsed == RF_MALFORMED)
 		return RF_DROP_MALFORMED;
-	/* An ICMP error's addresses are here those of the packet that it is about: the pod's is at the same end. */
-	if (out && packet->role != RF_REPORTS && packet->source != look.address &&
-	    !(packet->source == 0 && packet->destination == 0xffffffff))
+	if (six && parsed == RF_PARSED) {
+		__u8 neighbour = rf_neighbour_type(skb, packet, &header);
+
+		if (neighbour)
+			return out && rf_is_routers(neighbour) && !rf_is_lax(endpoint, policy) ? RF_DROP_ROUTER :
+												 RF_PASS_NEIGHBOUR;
+	}
+	if (out && !rf_is_own_source(&look, rf_is_lax(endpoint, policy), six))
 		return RF_DROP_SPOOFED;
-	if (rf_is_group(packet->destination))
+	if (rf_is_group(&packet->destination, six))
 		return RF_PASS_GROUP;
-	/*
-	 * Of a pod that nothing isolates, it is remembered who opened a TCP connection, for the day that something does; but its
-	 * other segments need no look-up.
-	 */
-	if (!rf_isolated(policy) && packet->protocol == IPPROTO_TCP && packet->role != RF_OPENS)
-		return RF_PASS_ESTABLISHED;
+	if (parsed == RF_PARSED)
+		parsed = rf_parse_transport(skb, &header, packet, six);
+	if (!rf_isolated(policy)) {
+		/*
+		 * Of a pod that nothing isolates, it is remembered who opened a TCP connection, for the day that something does;
+		 * but its other segments need no look-up.
+		 */
+		if (parsed != RF_PARSED || (packet->protocol == IPPROTO_TCP && packet->role != RF_OPENS))
+			return RF_PASS_ESTABLISHED;
+	}
+	if (parsed == RF_MALFORMED)
+		return RF_DROP_MALFORMED;
+	if (parsed == RF_TOO_EXTENDED)
+		return RF_DROP_EXTENSIONS;
 	if (parsed == RF_UNKNOWN_FRAGMENT)
-		return rf_isolated(policy) ? RF_DROP_FRAGMENT : RF_PASS_ESTABLISHED;
+		return RF_DROP_FRAGMENT;
 
 	look.now = bpf_ktime_get_coarse_ns();
 	look.key.ifindex = skb->ifindex;
 	look.key.protocol = packet->protocol;
-	look.key.peer = out ? packet->destination : packet->source;
 	look.key.local_port = out ? packet->source_port : packet->destination_port;
 	look.key.peer_port = out ? packet->destination_port : packet->source_port;
-	reason = rf_judge(&look, skb->ifindex);
-	if (packet->first_fragment && !rf_is_drop(reason)) {
-		struct rf_fragment_key key = rf_fragment_key(skb->ifindex, packet);
-		struct rf_fragment ports = { packet->source_port, packet->destination_port };
-
-		bpf_map_update_elem(&frag, &key, &ports, BPF_ANY);
-	}
+	if (six)
+		look.key.peer = out ? packet->destination : packet->source;
+	else
+		look.key.peer.word[0] = out ? packet->destination.word[0] : packet->source.word[0];
+	reason = rf_judge(&look, skb->ifindex, six);
+	if (packet->first_fragment && !rf_is_drop(reason))
+		rf_remember_first(skb, &header, packet, six);
 	return reason;
+}
+
+/* Functions of their own: the two families in one would need more stack than there is. */
+static __noinline enum rf_reason rf_ipv4(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
+					 const struct rf_policy *policy, enum rf_direction direction)
+{
+	return rf_ip(skb, endpoint, policy, direction, false);
+}
+
+static __noinline enum rf_reason rf_ipv6(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
+					 const struct rf_policy *policy, enum rf_direction direction)
+{
+	return rf_ip(skb, endpoint, policy, direction, true);
 }

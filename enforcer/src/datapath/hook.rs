@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libbpf_rs::{
-    ErrorKind, Link, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NetfilterOpts, ProgramMut, TC_EGRESS,
-    TC_INGRESS, TcAttachPoint, TcHook,
+    ErrorKind, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NFPROTO_IPV6, NetfilterOpts, ProgramMut,
+    TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook,
 };
 
 use super::{Error, Pins};
@@ -16,8 +16,9 @@ use super::{Error, Pins};
 const PRIORITY: u32 = 1;
 /// Tells our filters from others at the same priority.
 const HANDLE: u32 = 0x7266_0001;
-/// Netfilter programs of one hook need different priorities, so a new agent's takes the one that is free.
-const NETFILTER: [(&str, i32); 2] = [("a", -10), ("b", -11)];
+/// Netfilter programs of one hook need different priorities, so an agent's takes the first that is free: others have those of
+/// agents before, also of one with another layout of the maps, which stays until this one's rules are in force.
+const NETFILTER: std::ops::Range<i32> = -17..-9;
 
 /// The programs of a pod's veth.
 pub struct Hooks {
@@ -111,31 +112,36 @@ fn is_no_device(error: &libbpf_rs::Error) -> bool {
 
 /// Puts the program behind the node's translation, and then takes away that of an agent before.
 pub fn attach_netfilter(program: &ProgramMut<'_>, pins: &Pins) -> Result<(), Error> {
-    for (name, hooknum) in [("forward", NF_INET_FORWARD), ("input", NF_INET_LOCAL_IN)] {
-        let [first, second] =
-            NETFILTER.map(|(letter, priority)| (pins.links().join(format!("{name}-{letter}")), priority));
-        // Both are there if an agent was killed between the two steps.
-        if first.0.exists() && second.0.exists() {
-            remove(&second.0)?;
+    for (name, protocol_family, hooknum) in [
+        ("forward4", NFPROTO_IPV4, NF_INET_FORWARD),
+        ("input4", NFPROTO_IPV4, NF_INET_LOCAL_IN),
+        ("forward6", NFPROTO_IPV6, NF_INET_FORWARD),
+        ("input6", NFPROTO_IPV6, NF_INET_LOCAL_IN),
+    ] {
+        let pin = |priority: i32| pins.links().join(format!("{name}-{}", priority.unsigned_abs()));
+        let stale: Vec<PathBuf> = NETFILTER.map(pin).filter(|path| path.exists()).collect();
+        let mut busy = None;
+        let fresh = NETFILTER.rev().find_map(|priority| {
+            let options = NetfilterOpts {
+                protocol_family,
+                hooknum,
+                priority,
+                ..NetfilterOpts::default()
+            };
+            match program.attach_netfilter_with_opts(options) {
+                Ok(link) => Some((link, pin(priority))),
+                Err(error) => {
+                    busy = Some(error);
+                    None
+                }
+            }
+        });
+        match (fresh, busy) {
+            (Some((mut link, path)), _) => link.pin(&path).map_err(Error::Netfilter)?,
+            (None, Some(error)) => return Err(Error::Netfilter(error)),
+            (None, None) => {}
         }
-        let (fresh, stale) = if first.0.exists() {
-            (second, first)
-        } else {
-            (first, second)
-        };
-        let options = NetfilterOpts {
-            protocol_family: NFPROTO_IPV4,
-            hooknum,
-            priority: fresh.1,
-            ..NetfilterOpts::default()
-        };
-        let mut link: Link = program
-            .attach_netfilter_with_opts(options)
-            .map_err(Error::Netfilter)?;
-        link.pin(&fresh.0).map_err(Error::Netfilter)?;
-        if stale.0.exists() {
-            remove(&stale.0)?;
-        }
+        stale.iter().try_for_each(|path| remove(path))?;
     }
     Ok(())
 }

@@ -1,21 +1,24 @@
 //! The maps, as the writes that plans are made of.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
 use ringfence_netpol::port::Protocol;
 
 use super::row::{REASONS, Row, bytes, read};
 use super::words::Words;
 use super::{EndpointRow, Error};
+use crate::addresses::Addresses;
 use crate::encode::plan::Room;
 use crate::encode::state::{PORTS, PortBits, State, Word, Write};
 use crate::encode::tables::{EVERYTHING, PORT_SETS};
 use crate::skeleton::DatapathMaps;
-use crate::skeleton::types::{rf_class, rf_decision, rf_decision_key, rf_prefix_key, rf_service_key};
+use crate::skeleton::types::{
+    rf_address, rf_class, rf_decision, rf_decision_key, rf_endpoint_flags, rf_prefix_key, rf_service_key,
+};
 use crate::sync::Store;
 
 /// As declared in maps.h.
@@ -29,15 +32,20 @@ const ENDPOINTS: usize = 65_536;
 /// An element of `ep` in words, and the place of an endpoint's word in it.
 const ENDPOINT_WORDS: usize = size_of::<EndpointRow>() / 8;
 const ENDPOINT_WORD: usize = 1;
+/// The places of the words that say whose an endpoint is: interface and IPv4 address, way and flags, IPv6 address.
+const ENDPOINT_ADDRESS4: usize = 0;
+const ENDPOINT_VIA: usize = 2;
+const ENDPOINT_ADDRESS6: usize = 3;
 const SET_WORDS: usize = size_of::<PortBits>() / 8;
+const LAX: u32 = rf_endpoint_flags::RF_ENDPOINT_LAX.0;
 
 pub struct KernelMaps {
     ep: MapHandle,
-    pod4: MapHandle,
-    cidr4: MapHandle,
+    pod: Families,
+    cidr: Families,
     dec: MapHandle,
-    vip: MapHandle,
-    local4: MapHandle,
+    vip: Families,
+    local: Families,
     cnt: MapHandle,
     endpoints: Words,
     port_classes: Words,
@@ -46,14 +54,57 @@ pub struct KernelMaps {
     rows: Mutex<()>,
 }
 
+/// The maps of one kind for each family.
+struct Families {
+    v4: (&'static str, MapHandle),
+    v6: (&'static str, MapHandle),
+}
+
+impl Families {
+    /// An IPv4 key is the beginning of an IPv6 one; the map for an address, and a key cut to its length.
+    fn of<'a, K: Row>(&self, address: IpAddr, key: &'a K) -> (&'static str, &MapHandle, &'a [u8]) {
+        let (name, map) = match address {
+            IpAddr::V4(_) => &self.v4,
+            IpAddr::V6(_) => &self.v6,
+        };
+        let key = bytes(key);
+        (name, map, key.get(..map.key_size() as usize).unwrap_or(key))
+    }
+
+    fn put<K: Row, V: Row>(&self, address: IpAddr, key: &K, value: &V) -> Result<(), Error> {
+        let (name, map, key) = self.of(address, key);
+        put_bytes(name, map, key, bytes(value))
+    }
+
+    fn get<K: Row, V: Row>(&self, address: IpAddr, key: &K) -> Result<Option<V>, Error> {
+        let (name, map, key) = self.of(address, key);
+        get_bytes(name, map, key)
+    }
+
+    fn delete<K: Row>(&self, address: IpAddr, key: &K) -> Result<(), Error> {
+        let (name, map, key) = self.of(address, key);
+        delete_bytes(name, map, key)
+    }
+
+    /// Hands out each entry, and whether it is one of IPv6.
+    fn each<K: Row, V: Row>(&self, mut take: impl FnMut(bool, K, V)) -> Result<(), Error> {
+        for ((name, map), six) in [(&self.v4, false), (&self.v6, true)] {
+            each(name, map, |key, value| take(six, key, value))?;
+        }
+        Ok(())
+    }
+}
+
 /// The host's end of a pod's veth, as the kernel side knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     pub ifindex: u32,
-    /// `None` while the pod is not known.
-    pub address: Option<Ipv4Addr>,
+    /// None while the pod is not known.
+    pub addresses: Addresses,
     /// Where the node receives the pod's packets.
     pub via: u32,
+    /// While nothing isolates the pod, it may send from any address.
+    pub lax: bool,
 }
 
 impl KernelMaps {
@@ -61,16 +112,22 @@ impl KernelMaps {
         let handle = |map: &'static str, of: &MapMut<'_>| {
             MapHandle::try_from(of).map_err(|source| Error::Map { map, source })
         };
+        let families = |v4: (&'static str, &MapMut<'_>), v6: (&'static str, &MapMut<'_>)| {
+            Ok::<_, Error>(Families {
+                v4: (v4.0, handle(v4.0, v4.1)?),
+                v6: (v6.0, handle(v6.0, v6.1)?),
+            })
+        };
         Ok(Self {
             endpoints: Words::map("ep", maps.ep.as_fd(), ENDPOINTS * ENDPOINT_WORDS)?,
             port_classes: Words::map("pcls", maps.pcls.as_fd(), PORTS)?,
             port_sets: Words::map("pset", maps.pset.as_fd(), PORT_SETS as usize * SET_WORDS)?,
             ep: handle("ep", &maps.ep)?,
-            pod4: handle("pod4", &maps.pod4)?,
-            cidr4: handle("cidr4", &maps.cidr4)?,
+            pod: families(("pod4", &maps.pod4), ("pod6", &maps.pod6))?,
+            cidr: families(("cidr4", &maps.cidr4), ("cidr6", &maps.cidr6))?,
             dec: handle("dec", &maps.dec)?,
-            vip: handle("vip", &maps.vip)?,
-            local4: handle("local4", &maps.local4)?,
+            vip: families(("vip4", &maps.vip4), ("vip6", &maps.vip6))?,
+            local: families(("local4", &maps.local4), ("local6", &maps.local6))?,
             cnt: handle("cnt", &maps.cnt)?,
             rows: Mutex::new(()),
         })
@@ -87,8 +144,9 @@ impl KernelMaps {
             if let Some(row) = get::<u32, EndpointRow>("ep", &self.ep, &(slot as u32))? {
                 found.push(Endpoint {
                     ifindex: row.ifindex,
-                    address: (row.address != 0).then(|| address(row.address)),
+                    addresses: addresses(&row),
                     via: row.via,
+                    lax: row.flags & LAX != 0,
                 });
             }
         }
@@ -124,23 +182,50 @@ impl KernelMaps {
 
     /// Says whose the endpoint is. Its word is kept; an endpoint whose pod changes must be closed before.
     pub fn bind(&self, endpoint: Endpoint) -> Result<(), Error> {
-        let Endpoint {
-            ifindex,
-            address: Some(address),
-            via,
-        } = endpoint
-        else {
+        if endpoint.addresses.is_empty() {
             return Ok(());
-        };
-        let _alone = self.alone();
-        let index = slot(ifindex);
-        let mut row = get::<u32, EndpointRow>("ep", &self.ep, &index)?.unwrap_or_default();
-        let wire = u32::from_ne_bytes(address.octets());
-        if (row.ifindex, row.address, row.via) != (ifindex, wire, via) {
-            (row.ifindex, row.address, row.via) = (ifindex, wire, via);
-            put("ep", &self.ep, &index, &row)?;
         }
-        put("local4", &self.local4, &address.octets(), &ifindex)
+        let _alone = self.alone();
+        let index = slot(endpoint.ifindex);
+        let row = get::<u32, EndpointRow>("ep", &self.ep, &index)?.unwrap_or_default();
+        let before = addresses(&row);
+        for gone in before
+            .iter()
+            .filter(|old| endpoint.addresses.iter().all(|new| new != *old))
+        {
+            self.forget_local(gone, endpoint.ifindex)?;
+        }
+        // In words, so that the programs never meet half of one; and only those that change.
+        let first = index as usize * ENDPOINT_WORDS;
+        let v4 = endpoint
+            .addresses
+            .v4
+            .map_or(0, |v4| u32::from_ne_bytes(v4.octets()));
+        let v6 = endpoint.addresses.v6.map_or([0; 16], |v6| v6.octets());
+        let (low, high) = v6.split_at(8);
+        let word = |octets: &[u8]| {
+            octets
+                .first_chunk::<8>()
+                .map_or(0, |chunk| u64::from_ne_bytes(*chunk))
+        };
+        let flags = if endpoint.lax { LAX } else { 0 };
+        for (at, value) in [
+            (
+                ENDPOINT_ADDRESS4,
+                u64::from(endpoint.ifindex) | u64::from(v4) << 32,
+            ),
+            (ENDPOINT_VIA, u64::from(endpoint.via) | u64::from(flags) << 32),
+            (ENDPOINT_ADDRESS6, word(low)),
+            (ENDPOINT_ADDRESS6 + 1, word(high)),
+        ] {
+            if self.endpoints.load(first + at) != value {
+                self.endpoints.store(first + at, value);
+            }
+        }
+        for address in endpoint.addresses.iter() {
+            self.local.put(address, &wire(address), &endpoint.ifindex)?;
+        }
+        Ok(())
     }
 
     /// Forgets an endpoint whose interface is gone or is not a pod's.
@@ -151,11 +236,19 @@ impl KernelMaps {
         else {
             return Ok(());
         };
-        let octets = row.address.to_ne_bytes();
-        if get::<[u8; 4], u32>("local4", &self.local4, &octets)? == Some(ifindex) {
-            delete("local4", &self.local4, &octets)?;
+        for address in addresses(&row).iter() {
+            self.forget_local(address, ifindex)?;
         }
         put("ep", &self.ep, &index, &EndpointRow::default())
+    }
+
+    /// An address may be another endpoint's by now.
+    fn forget_local(&self, address: IpAddr, ifindex: u32) -> Result<(), Error> {
+        let key = wire(address);
+        if self.local.get::<_, u32>(address, &key)? == Some(ifindex) {
+            self.local.delete(address, &key)?;
+        }
+        Ok(())
     }
 
     /// How many packets there were for each of [`REASONS`].
@@ -174,14 +267,12 @@ impl KernelMaps {
     fn put_one(&self, write: &Write) -> Result<(), Error> {
         match write {
             Write::Address(address, side) => {
-                put("pod4", &self.pod4, &address.octets(), &rf_class { side: *side })
+                self.pod.put(*address, &wire(*address), &rf_class { side: *side })
             }
-            Write::Prefix(prefix, side) => put(
-                "cidr4",
-                &self.cidr4,
-                &prefix_key(prefix),
-                &rf_class { side: *side },
-            ),
+            Write::Prefix(prefix, side) => {
+                self.cidr
+                    .put(prefix.addr(), &prefix_key(prefix), &rf_class { side: *side })
+            }
             Write::Decision(key, set) => put(
                 "dec",
                 &self.dec,
@@ -191,7 +282,7 @@ impl KernelMaps {
                     ..rf_decision::default()
                 },
             ),
-            Write::Service(service) => put("vip", &self.vip, &service_key(*service), &1_u32),
+            Write::Service(service) => self.vip.put(service.0, &service_key(*service), &1_u32),
             Write::PortSet(id, bits) => {
                 for (word, index) in bits.iter().zip(*id as usize * SET_WORDS..) {
                     self.port_sets.store(index, *word);
@@ -213,10 +304,10 @@ impl KernelMaps {
                 }
                 Ok(())
             }
-            Write::DropAddress(address) => delete("pod4", &self.pod4, &address.octets()),
-            Write::DropPrefix(prefix) => delete("cidr4", &self.cidr4, &prefix_key(prefix)),
+            Write::DropAddress(address) => self.pod.delete(*address, &wire(*address)),
+            Write::DropPrefix(prefix) => self.cidr.delete(prefix.addr(), &prefix_key(prefix)),
             Write::DropDecision(key) => delete("dec", &self.dec, &decision_key(*key)),
-            Write::DropService(service) => delete("vip", &self.vip, &service_key(*service)),
+            Write::DropService(service) => self.vip.delete(service.0, &service_key(*service)),
         }
     }
 }
@@ -226,11 +317,11 @@ impl Store for Arc<KernelMaps> {
 
     fn dump(&self) -> Result<State, Error> {
         let mut state = State::default();
-        each("pod4", &self.pod4, |key: [u8; 4], class: rf_class| {
-            state.addresses.insert(Ipv4Addr::from(key), class.side);
+        self.pod.each(|six, key: rf_address, class: rf_class| {
+            state.addresses.insert(address(&key, six), class.side);
         })?;
-        each("cidr4", &self.cidr4, |key: rf_prefix_key, class: rf_class| {
-            if let Ok(prefix) = Ipv4Net::new(address(key.address), key.length as u8) {
+        self.cidr.each(|six, key: rf_prefix_key, class: rf_class| {
+            if let Ok(prefix) = IpNet::new(address(&key.address, six), key.length as u8) {
                 state.prefixes.insert(prefix, class.side);
             }
         })?;
@@ -239,14 +330,14 @@ impl Store for Arc<KernelMaps> {
                 .decisions
                 .insert((key.ruleset, key.class), decision.port_set);
         })?;
-        each("vip", &self.vip, |key: rf_service_key, _: u32| {
+        self.vip.each(|six, key: rf_service_key, _: u32| {
             let protocol = Protocol::ALL
                 .into_iter()
                 .find(|protocol| number(*protocol) == key.protocol);
             if let Some(protocol) = protocol {
                 state
                     .services
-                    .insert((address(key.address), protocol, u16::from_be(key.port)));
+                    .insert((address(&key.address, six), protocol, u16::from_be(key.port)));
             }
         })?;
         for set in state.decisions.values().filter(|set| **set != EVERYTHING) {
@@ -276,14 +367,43 @@ fn slot(ifindex: u32) -> u32 {
     ifindex % ENDPOINTS as u32
 }
 
-fn address(wire: u32) -> Ipv4Addr {
-    Ipv4Addr::from(wire.to_ne_bytes())
+/// As the programs have it: an IPv4 address is the first word.
+fn wire(address: IpAddr) -> rf_address {
+    let mut wire = rf_address::default();
+    match address {
+        IpAddr::V4(v4) => wire.word = [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
+        IpAddr::V6(v6) => {
+            for (word, octets) in wire.word.iter_mut().zip(v6.octets().chunks_exact(4)) {
+                *word = octets
+                    .first_chunk::<4>()
+                    .map_or(0, |chunk| u32::from_ne_bytes(*chunk));
+            }
+        }
+    }
+    wire
 }
 
-fn prefix_key(prefix: &Ipv4Net) -> rf_prefix_key {
+fn address(wire: &rf_address, six: bool) -> IpAddr {
+    if six {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(bytes(wire));
+        IpAddr::V6(Ipv6Addr::from(octets))
+    } else {
+        let [first, ..] = wire.word;
+        IpAddr::V4(Ipv4Addr::from(first.to_ne_bytes()))
+    }
+}
+
+fn addresses(row: &EndpointRow) -> Addresses {
+    let v4 = (row.address4 != 0).then(|| Ipv4Addr::from(row.address4.to_ne_bytes()));
+    let v6 = (row.address6.word != [0; 4]).then(|| address(&row.address6, true));
+    v4.map(IpAddr::V4).into_iter().chain(v6).collect()
+}
+
+fn prefix_key(prefix: &IpNet) -> rf_prefix_key {
     rf_prefix_key {
         length: u32::from(prefix.prefix_len()),
-        address: u32::from_ne_bytes(prefix.network().octets()),
+        address: wire(prefix.network()),
     }
 }
 
@@ -291,9 +411,9 @@ fn decision_key((ruleset, class): (u32, u32)) -> rf_decision_key {
     rf_decision_key { ruleset, class }
 }
 
-fn service_key((address, protocol, port): (Ipv4Addr, Protocol, u16)) -> rf_service_key {
+fn service_key((address, protocol, port): (IpAddr, Protocol, u16)) -> rf_service_key {
     rf_service_key {
-        address: u32::from_ne_bytes(address.octets()),
+        address: wire(address),
         port: port.to_be(),
         protocol: number(protocol),
         ..rf_service_key::default()
@@ -310,30 +430,44 @@ fn number(protocol: Protocol) -> u8 {
 }
 
 fn get<K: Row, V: Row>(map: &'static str, of: &MapHandle, key: &K) -> Result<Option<V>, Error> {
+    get_bytes(map, of, bytes(key))
+}
+
+fn get_bytes<V: Row>(map: &'static str, of: &MapHandle, key: &[u8]) -> Result<Option<V>, Error> {
     let value = of
-        .lookup(bytes(key), MapFlags::ANY)
+        .lookup(key, MapFlags::ANY)
         .map_err(|source| Error::Map { map, source })?;
     Ok(value.and_then(|value| read(&value)))
 }
 
 fn put<K: Row, V: Row>(map: &'static str, of: &MapHandle, key: &K, value: &V) -> Result<(), Error> {
-    of.update(bytes(key), bytes(value), MapFlags::ANY)
+    put_bytes(map, of, bytes(key), bytes(value))
+}
+
+fn put_bytes(map: &'static str, of: &MapHandle, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    of.update(key, value, MapFlags::ANY)
         .map_err(|source| Error::Map { map, source })
 }
 
-/// It is no error if it is gone.
 fn delete<K: Row>(map: &'static str, of: &MapHandle, key: &K) -> Result<(), Error> {
-    match of.delete(bytes(key)) {
+    delete_bytes(map, of, bytes(key))
+}
+
+/// It is no error if it is gone.
+fn delete_bytes(map: &'static str, of: &MapHandle, key: &[u8]) -> Result<(), Error> {
+    match of.delete(key) {
         Err(source) if source.kind() != libbpf_rs::ErrorKind::NotFound => Err(Error::Map { map, source }),
         _ => Ok(()),
     }
 }
 
+/// Hands out each entry. A key that is shorter than its type, as one of IPv4, is filled up with zeros.
 fn each<K: Row, V: Row>(map: &'static str, of: &MapHandle, mut take: impl FnMut(K, V)) -> Result<(), Error> {
-    for key in of.keys() {
+    for mut key in of.keys() {
         let value = of
             .lookup(&key, MapFlags::ANY)
             .map_err(|source| Error::Map { map, source })?;
+        key.resize(size_of::<K>(), 0);
         if let (Some(key), Some(value)) = (read(&key), value.and_then(|value| read(&value))) {
             take(key, value);
         }

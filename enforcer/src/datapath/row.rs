@@ -19,11 +19,12 @@ macro_rules! rows {
 
 rows! {
     rf_endpoint = 40,
+    rf_address = 16,
     rf_class = 8,
-    rf_prefix_key = 8,
+    rf_prefix_key = 20,
     rf_decision_key = 8,
     rf_decision = 8,
-    rf_service_key = 8,
+    rf_service_key = 20,
 }
 
 // SAFETY: an integer.
@@ -65,7 +66,8 @@ pub const REASONS: [(reason, &str, &str); reason::RF_REASONS.0 as usize] = [
     (reason::RF_DROP_SPOOFED, "drop", "spoofed"),
     (reason::RF_DROP_FRAGMENT, "drop", "fragment"),
     (reason::RF_DROP_MALFORMED, "drop", "malformed"),
-    (reason::RF_DROP_IPV6, "drop", "ipv6"),
+    (reason::RF_DROP_EXTENSIONS, "drop", "extension_headers"),
+    (reason::RF_DROP_ROUTER, "drop", "router"),
     (reason::RF_DROP_NOT_IP, "drop", "not_ip"),
 ];
 

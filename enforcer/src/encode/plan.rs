@@ -8,16 +8,16 @@
 //! 3. **Sweep**, a while after: remove what nothing refers to any more, and make both sides equal.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::Overflow;
 use super::ports;
 use super::state::{GENERATIONS, NONE, Sides, State, Word, Write, side};
 use super::tables::Tables;
 
-/// How many entries the maps have room for.
+/// How many entries the maps have room for; of addresses, prefixes and Services there is a map for each family.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     pub addresses: usize,
@@ -168,8 +168,8 @@ fn at(sides: &Sides, side: usize) -> u32 {
 }
 
 /// Every address with its class before and after.
-fn moved_addresses(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Addr, Sides)> {
-    let all: BTreeSet<&Ipv4Addr> = state.addresses.keys().chain(tables.addresses.keys()).collect();
+fn moved_addresses(state: &State, tables: &Tables, old: usize) -> Vec<(IpAddr, Sides)> {
+    let all: BTreeSet<&IpAddr> = state.addresses.keys().chain(tables.addresses.keys()).collect();
     all.into_iter()
         .map(|address| {
             let before = state.addresses.get(address).map_or(NONE, |sides| at(sides, old));
@@ -181,8 +181,8 @@ fn moved_addresses(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Addr,
 
 /// Every prefix with its class before and after. The longest match finds a prefix whichever side it was made for, so where it
 /// is not of a side, it says there what the next shorter one says.
-fn moved_prefixes(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Net, Sides)> {
-    let all: BTreeSet<&Ipv4Net> = state.prefixes.keys().chain(tables.prefixes.keys()).collect();
+fn moved_prefixes(state: &State, tables: &Tables, old: usize) -> Vec<(IpNet, Sides)> {
+    let all: BTreeSet<&IpNet> = state.prefixes.keys().chain(tables.prefixes.keys()).collect();
     all.into_iter()
         .map(|prefix| {
             let before = match state.prefixes.get(prefix) {
@@ -201,33 +201,56 @@ fn moved_prefixes(state: &State, tables: &Tables, old: usize) -> Vec<(Ipv4Net, S
 }
 
 /// What the longest prefix around `prefix` says.
-fn longest(prefix: Ipv4Net, class: impl Fn(&Ipv4Net) -> Option<u32>) -> u32 {
-    std::iter::successors(prefix.supernet(), Ipv4Net::supernet)
+fn longest(prefix: IpNet, class: impl Fn(&IpNet) -> Option<u32>) -> u32 {
+    std::iter::successors(prefix.supernet(), IpNet::supernet)
         .find_map(|shorter| class(&shorter))
         .unwrap_or(0)
 }
 
+/// Whether everything has room, until the sweep also beside what is there already.
 fn check(state: &State, tables: &Tables, room: &Room) -> Result<(), Overflow> {
-    fn union<K: Ord, A, B>(a: &BTreeMap<K, A>, b: &BTreeMap<K, B>) -> usize {
-        a.len() + b.keys().filter(|key| !a.contains_key(key)).count()
-    }
-    Overflow::check(
-        "the table of pod addresses",
+    let addresses: BTreeSet<&IpAddr> = state.addresses.keys().chain(tables.addresses.keys()).collect();
+    check_families(
+        [
+            "the table of IPv4 pod addresses",
+            "the table of IPv6 pod addresses",
+        ],
         room.addresses,
-        union(&state.addresses, &tables.addresses),
+        addresses.iter().map(|address| address.is_ipv6()),
     )?;
-    Overflow::check(
-        "the table of prefixes",
+    let prefixes: BTreeSet<&IpNet> = state.prefixes.keys().chain(tables.prefixes.keys()).collect();
+    check_families(
+        ["the table of IPv4 prefixes", "the table of IPv6 prefixes"],
         room.prefixes,
-        union(&state.prefixes, &tables.prefixes),
+        prefixes.iter().map(|prefix| prefix.addr().is_ipv6()),
     )?;
-    Overflow::check(
-        "the table of decisions",
-        room.decisions,
-        union(&state.decisions, &tables.decisions),
+    let services = state.services.union(&tables.services);
+    check_families(
+        ["the table of IPv4 Services", "the table of IPv6 Services"],
+        room.services,
+        services.map(|(address, ..)| address.is_ipv6()),
     )?;
-    let services = state.services.union(&tables.services).count();
-    Overflow::check("the table of Services", room.services, services)
+    let fresh = tables
+        .decisions
+        .keys()
+        .filter(|key| !state.decisions.contains_key(key));
+    let decisions = state.decisions.len() + fresh.count();
+    Overflow::check("the table of decisions", room.decisions, decisions)
+}
+
+fn check_families(
+    tables: [&'static str; 2],
+    room: usize,
+    entries: impl Iterator<Item = bool>,
+) -> Result<(), Overflow> {
+    let mut counts = [0, 0];
+    for six in entries {
+        counts[usize::from(six)] += 1;
+    }
+    for (table, count) in tables.into_iter().zip(counts) {
+        Overflow::check(table, room, count)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

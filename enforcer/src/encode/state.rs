@@ -1,10 +1,10 @@
 //! What the maps hold, and the single writes that change it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::Range;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use ringfence_netpol::port::Protocol;
 
 /// "No entry here, see the prefixes", for an address that has one on the other side only.
@@ -81,32 +81,32 @@ pub fn put_bit(bits: &mut PortBits, class: u16, value: bool) {
 /// One write to one map, which a packet sees whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    Address(Ipv4Addr, Sides),
-    Prefix(Ipv4Net, Sides),
+    Address(IpAddr, Sides),
+    Prefix(IpNet, Sides),
     Decision((u32, u32), u32),
     PortSet(u32, PortBits),
     /// Ports that come to be of a class: each is a write.
     PortClass(Range<usize>, u16),
-    Service((Ipv4Addr, Protocol, u16)),
+    Service((IpAddr, Protocol, u16)),
     /// By the interface. `None`: the pod is not known.
     Word(u32, Option<Word>),
-    DropAddress(Ipv4Addr),
-    DropPrefix(Ipv4Net),
+    DropAddress(IpAddr),
+    DropPrefix(IpNet),
     DropDecision((u32, u32)),
-    DropService((Ipv4Addr, Protocol, u16)),
+    DropService((IpAddr, Protocol, u16)),
 }
 
 /// What the maps hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    pub addresses: BTreeMap<Ipv4Addr, Sides>,
-    pub prefixes: BTreeMap<Ipv4Net, Sides>,
+    pub addresses: BTreeMap<IpAddr, Sides>,
+    pub prefixes: BTreeMap<IpNet, Sides>,
     pub decisions: BTreeMap<(u32, u32), u32>,
     /// Those that decisions refer to.
     pub port_sets: BTreeMap<u32, PortBits>,
     /// The class of each of the [`PORTS`].
     pub port_classes: Box<[u16]>,
-    pub services: BTreeSet<(Ipv4Addr, Protocol, u16)>,
+    pub services: BTreeSet<(IpAddr, Protocol, u16)>,
     /// The endpoints whose pod is known.
     pub words: BTreeMap<u32, Word>,
 }

@@ -1,9 +1,9 @@
 //! What the maps shall hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use ringfence_netpol::compile::{ANYONE, ClassIx, NodeRules, OpenRule, PeerIx, RulesetIx};
 use ringfence_netpol::policy::{Direction, Peer};
 use ringfence_netpol::port::{PortSet, Protocol};
@@ -26,11 +26,11 @@ pub const CLASSES: u32 = u32::MAX - 1;
 /// What the maps shall hold, by identifiers that stand for contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
-    pub addresses: BTreeMap<Ipv4Addr, u32>,
-    pub prefixes: BTreeMap<Ipv4Net, u32>,
+    pub addresses: BTreeMap<IpAddr, u32>,
+    pub prefixes: BTreeMap<IpNet, u32>,
     pub decisions: BTreeMap<(u32, u32), u32>,
     pub port_sets: BTreeMap<u32, PortSet>,
-    pub services: BTreeSet<(Ipv4Addr, Protocol, u16)>,
+    pub services: BTreeSet<(IpAddr, Protocol, u16)>,
     /// The identifier of each ruleset of the rules that this was made of.
     rulesets: Vec<u32>,
 }
@@ -75,24 +75,20 @@ impl Encoder {
     pub fn encode(&mut self, rules: &NodeRules) -> Result<Tables, Overflow> {
         let peers = self.number_peers(&rules.peers);
         let mut tables = Tables {
-            services: services(rules),
+            services: rules.service_ports.iter().copied().collect(),
             ..Tables::default()
         };
 
         let mut classes = BTreeMap::from([(ANYONE, ANYONE)]);
         for (address, class) in &rules.addresses {
-            if let IpAddr::V4(address) = address {
-                tables
-                    .addresses
-                    .insert(*address, self.class(rules, &peers, &mut classes, *class)?);
-            }
+            tables
+                .addresses
+                .insert(*address, self.class(rules, &peers, &mut classes, *class)?);
         }
         for (prefix, class) in &rules.blocks {
-            if let IpNet::V4(prefix) = prefix {
-                tables
-                    .prefixes
-                    .insert(*prefix, self.class(rules, &peers, &mut classes, *class)?);
-            }
+            tables
+                .prefixes
+                .insert(*prefix, self.class(rules, &peers, &mut classes, *class)?);
         }
         for ruleset in &rules.rulesets {
             let content = ruleset
@@ -105,7 +101,7 @@ impl Encoder {
                 .push(self.rulesets.intern(&(ruleset.direction, content))?);
         }
         for ((ruleset, class), ports) in &rules.decisions {
-            // A class without an entry here belongs to no address of this family.
+            // A class without an entry here belongs to no address.
             let (Some(class), ruleset) = (classes.get(class), tables.ruleset(Some(*ruleset))) else {
                 continue;
             };
@@ -190,13 +186,4 @@ fn numbers(indices: &[PeerIx], peers: &[u64]) -> Vec<u64> {
         .collect();
     numbers.sort_unstable();
     numbers
-}
-
-fn services(rules: &NodeRules) -> BTreeSet<(Ipv4Addr, Protocol, u16)> {
-    let all = rules.service_ports.iter();
-    all.filter_map(|(address, protocol, port)| match address {
-        IpAddr::V4(address) => Some((*address, *protocol, *port)),
-        IpAddr::V6(_) => None,
-    })
-    .collect()
 }

@@ -101,7 +101,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<Claim>> {
         .ips
         .iter()
         .filter_map(|ip| match ip.address.parse() {
-            Ok(IpNet::V4(net)) if !net.addr().is_loopback() => Some(net.addr()),
+            Ok(net) if !IpNet::addr(&net).is_loopback() => Some(net.addr()),
             _ => None,
         });
     Some(
@@ -169,13 +169,12 @@ mod tests {
         let file = r#"{"kind": "cniCacheV1",
             "cniArgs": [["K8S_POD_NAMESPACE", "ns"], ["K8S_POD_NAME", "web"], ["K8S_POD_UID", "u1"]],
             "result": {"ips": [{"address": "10.244.1.8/24"}, {"address": "fd00::8/64"}, {"address": "127.0.0.1/8"}]}}"#;
-        let address = "10.244.1.8".parse().unwrap();
-        let claim = Claim {
-            address,
+        let claims = ["10.244.1.8", "fd00::8"].map(|address| Claim {
+            address: address.parse().unwrap(),
             uid: "u1".to_owned(),
             name: Key::new("ns", "web"),
-        };
-        assert_eq!(parse(file.as_bytes()), Some(vec![claim]));
+        });
+        assert_eq!(parse(file.as_bytes()), Some(claims.to_vec()));
         assert_eq!(parse(br#"{"cniArgs": [], "result": {}}"#), None);
         assert_eq!(parse(&file.as_bytes()[..50]), None);
     }

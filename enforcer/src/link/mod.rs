@@ -18,7 +18,7 @@ pub mod watch;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -133,10 +133,16 @@ impl Links {
         Ok(uplinks)
     }
 
-    /// The addresses behind a veth.
-    pub fn addresses_behind(&mut self, veth: &Veth) -> Result<Vec<Ipv4Addr>, Error> {
+    /// The addresses behind a veth, but those that every interface has of its own.
+    pub fn addresses_behind(&mut self, veth: &Veth) -> Result<Vec<IpAddr>, Error> {
+        let mut found = self.addresses_of(veth, AddressFamily::Inet)?;
+        found.extend(self.addresses_of(veth, AddressFamily::Inet6)?);
+        Ok(found)
+    }
+
+    fn addresses_of(&mut self, veth: &Veth, family: AddressFamily) -> Result<Vec<IpAddr>, Error> {
         let mut request = AddressMessage::default();
-        request.header.family = AddressFamily::Inet;
+        request.header.family = family;
         request.header.index = veth.peer;
         request
             .attributes
@@ -153,11 +159,18 @@ impl Links {
             if address.header.index != veth.peer {
                 continue;
             }
-            for attribute in &address.attributes {
-                if let AddressAttribute::Local(IpAddr::V4(local)) = attribute {
-                    found.push(*local);
-                }
-            }
+            // Of IPv4 the own address is the local one; of IPv6 there may be only the other.
+            let attributes = &address.attributes;
+            let local = attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(local) => Some(*local),
+                _ => None,
+            });
+            let other = attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(other) => Some(*other),
+                _ => None,
+            });
+            let link_local = |own: &IpAddr| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local());
+            found.extend(local.or(other).filter(|own| !link_local(own)));
         }
         Ok(found)
     }

@@ -1,7 +1,7 @@
 //! A place of its own for a test, with the programs loaded.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::process::Command;
@@ -76,18 +76,24 @@ impl Kernel {
     }
 
     /// Makes an interface the veth of the pod with this address.
-    pub fn seat(&self, ifindex: u32, address: Ipv4Addr) {
-        self.seat_via(ifindex, address, ifindex);
+    pub fn seat(&self, ifindex: u32, address: impl Into<IpAddr>) {
+        self.seat_both(ifindex, &[address.into()], ifindex);
     }
 
     /// The same, where the node receives the pod's packets on another interface.
-    pub fn seat_via(&self, ifindex: u32, address: Ipv4Addr, via: u32) {
+    pub fn seat_via(&self, ifindex: u32, address: impl Into<IpAddr>, via: u32) {
+        self.seat_both(ifindex, &[address.into()], via);
+    }
+
+    /// The same, for a pod with addresses of both families.
+    pub fn seat_both(&self, ifindex: u32, addresses: &[IpAddr], via: u32) {
         self.maps.admit(ifindex).unwrap();
         self.maps
             .bind(Endpoint {
                 ifindex,
-                address: Some(address),
+                addresses: addresses.iter().copied().collect(),
                 via,
+                lax: false,
             })
             .unwrap();
     }
@@ -181,7 +187,7 @@ pub fn rules(pods: &[(&str, Value, &str)], policies: &[Value], services: &[Value
         let pod: k8s_openapi::api::core::v1::Pod = object(json!({
             "metadata": {"name": name, "namespace": "x", "labels": labels, "uid": name},
             "spec": {"nodeName": NODE, "containers": []},
-            "status": {"phase": "Running", "podIP": address},
+            "status": {"phase": "Running", "podIPs": address.split(' ').map(|ip| json!({"ip": ip})).collect::<Vec<_>>()},
         }));
         cluster.apply(&pod);
     }

@@ -5,8 +5,10 @@
 
 mod cost;
 mod harness;
+mod ipv6;
 mod namespaces;
 mod packets;
+mod packets6;
 mod programs;
 mod services;
 

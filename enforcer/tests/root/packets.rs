@@ -100,23 +100,3 @@ pub fn udp(from: u16, to: u16) -> Vec<u8> {
     bytes.extend([0, 12, 0, 0, 1, 2, 3, 4]);
     bytes
 }
-
-/// An ICMPv6 message of a type; with the router alert, as listener reports have it.
-pub fn icmp6(kind: u8, alert: bool) -> Vec<u8> {
-    let options: &[u8] = if alert { &[58, 0, 5, 2, 0, 0, 1, 0] } else { &[] };
-    let mut bytes = vec![
-        0x60,
-        0,
-        0,
-        0,
-        0,
-        8 + options.len() as u8,
-        if alert { 0 } else { 58 },
-        255,
-    ];
-    bytes.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    bytes.extend([0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    bytes.extend(options);
-    bytes.extend([kind, 0, 0, 0, 0, 0, 0, 0]);
-    frame(0x86dd, &bytes)
-}

@@ -81,7 +81,10 @@ fn judges_services(also: impl FnOnce()) {
     let mut seats = Vec::new();
     for veth in links.veths().unwrap() {
         let address = links.addresses_behind(&veth).unwrap()[0];
-        let name = ["web", "client", "other"][usize::from(address.octets()[3]) - 1];
+        let IpAddr::V4(v4) = address else {
+            panic!("{address}")
+        };
+        let name = ["web", "client", "other"][usize::from(v4.octets()[3]) - 1];
         kernel.seat_via(veth.ifindex, address, veth.via());
         seats.push((veth.ifindex, key(name)));
     }

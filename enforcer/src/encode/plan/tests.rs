@@ -2,7 +2,7 @@
 //! and at the end that of the new ones.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -23,7 +23,7 @@ const ROOM: Room = Room {
 const PORTS: [u16; 5] = [0, 79, 80, 443, 65535];
 
 /// What a packet finds: the same look-ups as in verdict.h.
-fn verdict(state: &State, word: Word, ingress: bool, address: Ipv4Addr, transport: Transport) -> bool {
+fn verdict(state: &State, word: Word, ingress: bool, address: IpAddr, transport: Transport) -> bool {
     let ruleset = if ingress { word.ingress } else { word.egress };
     if ruleset == OPEN {
         return true;
@@ -59,10 +59,10 @@ fn verdict(state: &State, word: Word, ingress: bool, address: Ipv4Addr, transpor
     }
 }
 
-fn probes() -> Vec<(Ipv4Addr, Transport)> {
+fn probes() -> Vec<(IpAddr, Transport)> {
     let hosts = (0..6)
-        .map(|n| Ipv4Addr::new(10, 0, 0, n))
-        .chain([Ipv4Addr::new(10, 0, 1, 9), Ipv4Addr::new(9, 9, 9, 9)]);
+        .flat_map(|n| [host(n, false), host(n, true)])
+        .chain(["10.0.1.9", "9.9.9.9", "fd00:1::9", "2001:db8::9"].map(|address| address.parse().unwrap()));
     let ports = Protocol::ALL
         .into_iter()
         .flat_map(|p| PORTS.map(|port| Transport::Port(p, port)));
@@ -70,6 +70,14 @@ fn probes() -> Vec<(Ipv4Addr, Transport)> {
     hosts
         .flat_map(|host| transports.iter().map(move |transport| (host, *transport)))
         .collect()
+}
+
+fn host(number: u8, six: bool) -> IpAddr {
+    if six {
+        IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)])
+    } else {
+        IpAddr::from([10, 0, 0, number])
+    }
 }
 
 /// Rules as a compiler could make them, over few addresses: everything meets everything.
@@ -81,6 +89,9 @@ fn rules() -> impl Strategy<Value = NodeRules> {
         "10.0.0.2/31",
         "10.0.0.4/32",
         "9.0.0.0/8",
+        "::/0",
+        "fd00::/64",
+        "fd00::2/127",
     ]);
     let peers = prop::collection::btree_set(net, 1..4);
     let member = |n: u32| prop::collection::btree_set(0..n, 0..3);
@@ -98,7 +109,7 @@ fn rules() -> impl Strategy<Value = NodeRules> {
     ];
     let rule = (prop::option::of(member(3)), ports);
     let rulesets = prop::collection::vec((any::<bool>(), prop::collection::vec(rule, 0..3)), 0..4);
-    let pods = prop::collection::vec((0..6_u8, member(3)), 0..5);
+    let pods = prop::collection::vec(((0..6_u8, any::<bool>()), member(3)), 0..5);
     let blocks = prop::collection::btree_map(
         select(vec![
             "0.0.0.0/0",
@@ -106,6 +117,10 @@ fn rules() -> impl Strategy<Value = NodeRules> {
             "10.0.0.0/24",
             "10.0.0.2/31",
             "10.0.0.4/32",
+            "::/0",
+            "fd00::/16",
+            "fd00::/64",
+            "fd00::2/127",
         ]),
         member(3),
         0..4,
@@ -122,7 +137,7 @@ type Assigned = Vec<(Option<u32>, Option<u32>)>;
 fn assemble(
     peers: std::collections::BTreeSet<&str>,
     rulesets: Vec<(bool, Rules)>,
-    pods: Vec<(u8, Members)>,
+    pods: Vec<((u8, bool), Members)>,
     blocks: BTreeMap<&str, Members>,
 ) -> NodeRules {
     let count = peers.len() as u32;
@@ -157,10 +172,10 @@ fn assemble(
             rules.classes.len() - 1
         }) as u32
     };
-    for (host, members) in pods {
+    for ((number, six), members) in pods {
         let class = class(&mut rules, &members);
         if class != 0 {
-            rules.addresses.insert(IpAddr::from([10, 0, 0, host]), class);
+            rules.addresses.insert(host(number, six), class);
         }
     }
     for (prefix, members) in blocks {
@@ -216,10 +231,10 @@ fn expected(
     rules: &NodeRules,
     endpoint: (Option<u32>, Option<u32>),
     ingress: bool,
-    probe: (Ipv4Addr, Transport),
+    probe: (IpAddr, Transport),
 ) -> bool {
     let ruleset = if ingress { endpoint.0 } else { endpoint.1 };
-    rules.opens(ruleset, rules.class_of(IpAddr::V4(probe.0)), probe.1)
+    rules.opens(ruleset, rules.class_of(probe.0), probe.1)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
