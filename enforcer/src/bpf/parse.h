@@ -17,6 +17,7 @@
 #define RF_FRAGMENT_OFFSET 0x1fff
 #define RF_TCP_SYN 0x02
 #define RF_TCP_ACK 0x10
+#define RF_TCP_READ 14 /* up to and with the flags */
 
 /* How many extension headers are looked through. Senders have two or three at most. */
 #define RF_EXTENSIONS 6
@@ -79,22 +80,40 @@ static __always_inline struct rf_fragment_key rf_fragment_key(__u32 ifindex, con
 	return key;
 }
 
+/*
+ * A header where it is, if it is in the part of the packet that can be read so; that costs less than to copy it. Not behind extension
+ * headers: there the verifier would follow too many places where it may be.
+ */
+static __always_inline void *rf_in_place(struct __sk_buff *skb, __u32 at, __u32 size)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (at > 1024 || data + at + size > end)
+		return NULL;
+	return data + at;
+}
+
 static __always_inline enum rf_parsed rf_parse_header4(struct __sk_buff *skb, __u32 at, struct rf_packet *packet,
 						       struct rf_header *header)
 {
-	struct iphdr ip;
+	struct iphdr copy, *ip = rf_in_place(skb, at, sizeof(copy));
 	__u32 fragment;
 
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (!ip) {
+		if (bpf_skb_load_bytes(skb, at, &copy, sizeof(copy)))
+			return RF_MALFORMED;
+		ip = &copy;
+	}
+	if (ip->version != 4 || ip->ihl < 5)
 		return RF_MALFORMED;
-	header->at = at + ip.ihl * 4;
-	header->id = ip.id;
-	fragment = bpf_ntohs(ip.frag_off);
+	header->at = at + ip->ihl * 4;
+	header->id = ip->id;
+	fragment = bpf_ntohs(ip->frag_off);
 	header->offset = fragment & RF_FRAGMENT_OFFSET;
 	header->more = fragment & RF_MORE_FRAGMENTS;
-	packet->source.word[0] = ip.saddr;
-	packet->destination.word[0] = ip.daddr;
-	packet->protocol = ip.protocol;
+	packet->source.word[0] = ip->saddr;
+	packet->destination.word[0] = ip->daddr;
+	packet->protocol = ip->protocol;
 	return RF_PARSED;
 }
 
@@ -198,12 +217,15 @@ static __always_inline bool rf_is_routers(__u8 neighbour_type)
 	return neighbour_type == 134 || neighbour_type == 137;
 }
 
-static __always_inline bool rf_parse_ports(struct __sk_buff *skb, __u32 at, struct rf_packet *packet)
+static __always_inline bool rf_parse_ports(struct __sk_buff *skb, __u32 at, struct rf_packet *packet, bool six)
 {
-	__be16 ports[2];
+	__be16 copy[2], *ports = six ? NULL : rf_in_place(skb, at, sizeof(copy));
 
-	if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
-		return false;
+	if (!ports) {
+		if (bpf_skb_load_bytes(skb, at, copy, sizeof(copy)))
+			return false;
+		ports = copy;
+	}
 	packet->source_port = ports[0];
 	packet->destination_port = ports[1];
 	return true;
@@ -224,7 +246,7 @@ static __noinline bool rf_parse_report(struct __sk_buff *skb, __u32 at, struct r
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		if (!rf_parse_ports(skb, header.at, &inner))
+		if (!rf_parse_ports(skb, header.at, &inner, true))
 			return false;
 		break;
 	case IPPROTO_ICMP:
@@ -311,21 +333,24 @@ static __always_inline bool rf_parse_icmp6(struct __sk_buff *skb, __u32 at, stru
 	return true;
 }
 
-static __always_inline bool rf_parse_tcp(struct __sk_buff *skb, __u32 at, struct rf_packet *packet)
+static __always_inline bool rf_parse_tcp(struct __sk_buff *skb, __u32 at, struct rf_packet *packet, bool six)
 {
 	struct {
 		__be16 source, destination;
 		__be32 sequence, acknowledged;
 		__u8 offset, flags;
-	} tcp;
+	} copy, *tcp = six ? NULL : rf_in_place(skb, at, RF_TCP_READ);
 
-	if (bpf_skb_load_bytes(skb, at, &tcp, 14))
-		return false;
-	packet->source_port = tcp.source;
-	packet->destination_port = tcp.destination;
-	if (!(tcp.flags & RF_TCP_SYN))
+	if (!tcp) {
+		if (bpf_skb_load_bytes(skb, at, &copy, RF_TCP_READ))
+			return false;
+		tcp = &copy;
+	}
+	packet->source_port = tcp->source;
+	packet->destination_port = tcp->destination;
+	if (!(tcp->flags & RF_TCP_SYN))
 		packet->role = RF_CONTINUES;
-	else if (tcp.flags & RF_TCP_ACK)
+	else if (tcp->flags & RF_TCP_ACK)
 		packet->role = RF_ACCEPTS;
 	return true;
 }
@@ -370,11 +395,11 @@ static __always_inline enum rf_parsed rf_parse_transport(struct __sk_buff *skb, 
 	packet->first_fragment = header->more;
 	switch (packet->protocol) {
 	case IPPROTO_TCP:
-		whole = rf_parse_tcp(skb, header->at, packet);
+		whole = rf_parse_tcp(skb, header->at, packet, six);
 		break;
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		whole = rf_parse_ports(skb, header->at, packet);
+		whole = rf_parse_ports(skb, header->at, packet, six);
 		break;
 	case IPPROTO_ICMP:
 		if (!six)

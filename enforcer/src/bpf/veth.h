@@ -11,7 +11,7 @@
 enum rf_direction { RF_INGRESS, RF_EGRESS };
 
 struct rf_look {
-	struct rf_policy policy;
+	const struct rf_policy *policy;
 	struct rf_flow_key key;
 	struct rf_packet packet;
 	struct rf_address address; /* the pod's, of the packet's family */
@@ -62,20 +62,20 @@ static __always_inline bool rf_is_self_address(const struct rf_look *look, bool 
 /* Whether policy lets the pod open this flow. */
 static __always_inline bool rf_open_out(const struct rf_look *look, bool six)
 {
-	return rf_open(look->policy.egress, look->policy.side, &look->key.peer, look->key.protocol,
+	return rf_open(look->policy->egress, look->policy->side, &look->key.peer, look->key.protocol,
 		       look->key.peer_port, six);
 }
 
 /* Whether policy lets the peer open it. */
 static __always_inline bool rf_open_in(const struct rf_look *look, bool six)
 {
-	return rf_open(look->policy.ingress, look->policy.side, &look->key.peer, look->key.protocol,
+	return rf_open(look->policy->ingress, look->policy->side, &look->key.peer, look->key.protocol,
 		       look->key.local_port, six);
 }
 
 static __always_inline enum rf_reason rf_remember(const struct rf_look *look, __u8 flags, enum rf_reason reason, bool six)
 {
-	rf_flow_add(&look->key, look->policy.gen, flags, look->now, six);
+	rf_flow_add(&look->key, look->policy->gen, flags, look->now, six);
 	return reason;
 }
 
@@ -99,7 +99,7 @@ static __always_inline bool rf_open_real(const struct rf_look *look, const struc
 		real = flow->real_address;
 	else
 		real.word[0] = flow->real_address.word[0];
-	return rf_open(look->policy.egress, look->policy.side, &real, look->key.protocol, flow->real_port, six);
+	return rf_open(look->policy->egress, look->policy->side, &real, look->key.protocol, flow->real_port, six);
 }
 
 /* Policy changed since the flow was judged: again, in the direction in which it was opened. */
@@ -111,7 +111,7 @@ static __always_inline bool rf_still_open(const struct rf_look *look, struct rf_
 		return rf_open_in(look, six);
 	if (flow->flags & RF_FLOW_JUDGED)
 		return rf_open_real(look, flow, six);
-	if (look->policy.egress && rf_is_service(look, six)) {
+	if (look->policy->egress && rf_is_service(look, six)) {
 		flow->flags |= RF_FLOW_DEFERRED;
 		return !rf_is_answer_before_verdict(look, flow->flags);
 	}
@@ -120,7 +120,7 @@ static __always_inline bool rf_still_open(const struct rf_look *look, struct rf_
 
 static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, struct rf_flow *flow, bool six)
 {
-	if (flow->gen == look->policy.gen) {
+	if (flow->gen == look->policy->gen) {
 		if (rf_is_answer_before_verdict(look, flow->flags))
 			return RF_DROP_REPLY;
 		rf_flow_touch(flow, look->now);
@@ -129,7 +129,7 @@ static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, 
 	/* The entry of a flow that is cut stays: it says who opened it, which a packet in mid-connection does not. */
 	if (!rf_still_open(look, flow, six))
 		return RF_DROP_CUT;
-	flow->gen = look->policy.gen;
+	flow->gen = look->policy->gen;
 	rf_flow_touch(flow, look->now);
 	return RF_PASS_REJUDGED;
 }
@@ -138,7 +138,7 @@ static __always_inline enum rf_reason rf_new_out(const struct rf_look *look, boo
 {
 	if (rf_is_self_address(look, six))
 		return RF_PASS_SELF;
-	if (look->policy.egress && rf_is_service(look, six))
+	if (look->policy->egress && rf_is_service(look, six))
 		return rf_remember(look, RF_FLOW_DEFERRED, RF_PASS_DEFERRED, six);
 	if (rf_open_out(look, six))
 		return rf_remember(look, 0, RF_PASS_NEW, six);
@@ -176,7 +176,7 @@ static __always_inline enum rf_reason rf_new_in(const struct rf_look *look, __u3
 		return rf_remember(look, RF_FLOW_BY_PEER, RF_PASS_NEW, six);
 	if (look->packet.role == RF_OPENS)
 		return RF_DROP_INGRESS;
-	if (look->policy.egress && rf_is_service(look, six))
+	if (look->policy->egress && rf_is_service(look, six))
 		return look->packet.role == RF_CONTINUES ?
 			       rf_remember(look, RF_FLOW_DEFERRED, RF_PASS_PICKED_UP, six) :
 			       RF_DROP_REPLY;
@@ -195,7 +195,7 @@ static __always_inline enum rf_reason rf_judge(const struct rf_look *look, __u32
 				look->key.protocol == IPPROTO_ICMPV6;
 
 		if (role == RF_REPORTS)
-			return flow->gen == look->policy.gen || rf_still_open(look, flow, six) ? RF_PASS_RELATED :
+			return flow->gen == look->policy->gen || rf_still_open(look, flow, six) ? RF_PASS_RELATED :
 											    RF_DROP_CUT;
 		/* A new connection by the other side, on the ports of one that was: no answer in that one. */
 		if (!(role == RF_OPENS && connects && against))
@@ -203,10 +203,10 @@ static __always_inline enum rf_reason rf_judge(const struct rf_look *look, __u32
 	}
 	switch (role) {
 	case RF_FOLLOWS:
-		return rf_isolated(&look->policy) ? RF_DROP_FRAGMENT : RF_PASS_NEW;
+		return rf_isolated(look->policy) ? RF_DROP_FRAGMENT : RF_PASS_NEW;
 	case RF_ANSWERS:
 	case RF_REPORTS:
-		return rf_isolated(&look->policy) ? RF_DROP_REPLY : RF_PASS_NEW;
+		return rf_isolated(look->policy) ? RF_DROP_REPLY : RF_PASS_NEW;
 	default:
 		return look->direction == RF_EGRESS ? rf_new_out(look, six) : rf_new_in(look, ifindex, six);
 	}
@@ -223,7 +223,7 @@ static __always_inline bool rf_is_own_source(const struct rf_look *look, bool la
 		return true; /* whoever has which, it does not leave the link */
 	if (!six && !packet->source.word[0] && packet->destination.word[0] == 0xffffffff)
 		return true; /* DHCP's first message */
-	if (rf_isolated(&look->policy))
+	if (rf_isolated(look->policy))
 		return false;
 	/* A pod that has no address of this family as far as the API knows may have one all the same. */
 	return lax || !(look->address.word[0] | (six ? look->address.word[1] : 0));
@@ -232,18 +232,20 @@ static __always_inline bool rf_is_own_source(const struct rf_look *look, bool la
 static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
 					    const struct rf_policy *policy, enum rf_direction direction, bool six)
 {
-	struct rf_look look = {
-		.policy = *policy,
-		.direction = direction,
-		.received = direction == RF_INGRESS ? skb->ingress_ifindex : 0,
-		.via = endpoint->via,
-	};
+	struct rf_look look; /* filled in as far as the family needs it: to clear it all is some of what a packet costs */
 	struct rf_packet *packet = &look.packet;
 	bool out = direction == RF_EGRESS;
 	struct rf_header header;
 	enum rf_parsed parsed;
 	enum rf_reason reason;
 
+	look.policy = policy;
+	look.direction = direction;
+	look.received = out ? 0 : skb->ingress_ifindex;
+	look.via = endpoint->via;
+	packet->source_port = packet->destination_port = 0;
+	packet->role = RF_OPENS;
+	packet->first_fragment = false;
 	if (six)
 		look.address = endpoint->address6;
 	else
@@ -282,6 +284,7 @@ static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct 
 	look.now = bpf_ktime_get_coarse_ns();
 	look.key.ifindex = skb->ifindex;
 	look.key.protocol = packet->protocol;
+	look.key.zero[0] = look.key.zero[1] = look.key.zero[2] = 0;
 	look.key.local_port = out ? packet->source_port : packet->destination_port;
 	look.key.peer_port = out ? packet->destination_port : packet->source_port;
 	if (six)
