@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use ringfence_netpol::baseline::object::PolicyRecord;
 use ringfence_netpol::baseline::plan::{Action, Plan, Problem, Why, plan, stored};
+use ringfence_netpol::baseline::render::Place;
+use ringfence_netpol::baseline::route::{Routes, routes};
 use ringfence_netpol::baseline::status::{Outcome, Tally};
 use ringfence_netpol::baseline::{Baseline, Baselines};
-use ringfence_netpol::cluster::{Cluster, Namespace};
+use ringfence_netpol::cluster::{Cluster, Key, Namespace};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -26,6 +28,46 @@ pub struct Job {
     pub actions: Vec<Action>,
 }
 
+/// What may be other than at the last look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Namespaces, and what is in them.
+    pub namespaces: BTreeSet<String>,
+    /// Baselines, and what their facts are found in.
+    pub baselines: bool,
+    /// Whatever there is.
+    pub everything: bool,
+}
+
+impl Touched {
+    pub fn everything() -> Self {
+        Self {
+            everything: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// What follows from a look.
+#[derive(Debug, Default, PartialEq)]
+pub struct Look {
+    pub jobs: Vec<Job>,
+    pub notices: Vec<Notice>,
+}
+
+/// Something that those who work in a namespace should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub namespace: String,
+    /// The policy that it is about.
+    pub policy: String,
+    pub reason: &'static str,
+    pub note: String,
+}
+
+/// How many notices follow from one look at most: they are a courtesy, and the status of the baselines says the same.
+const NOTICES: usize = 32;
+
 /// What is remembered of the namespaces between two looks. All of it can be lost: it only saves work.
 pub struct Controller {
     pace: Pace,
@@ -37,6 +79,8 @@ pub struct Controller {
     /// Grows when the baselines or their facts change.
     revision: u64,
     slots: BTreeMap<String, Slot>,
+    /// The names of the slots that are not settled.
+    pending: BTreeSet<String>,
     running: usize,
     looked: bool,
 }
@@ -78,6 +122,7 @@ impl Controller {
             baselines: Baselines::default(),
             revision: 0,
             slots: BTreeMap::new(),
+            pending: BTreeSet::new(),
             running: 0,
             looked: false,
         }
@@ -87,39 +132,100 @@ impl Controller {
         &self.baselines
     }
 
-    /// Looks at everything, and says what is to be done now. The cluster must be known as a whole: what is not in it is not there.
-    pub fn look(&mut self, cluster: &Cluster, now: Instant) -> Vec<Job> {
+    /// Looks at what was touched and at what is still to be done, and says what is to be done now. The cluster must be known as a
+    /// whole: what is not in it is not there.
+    pub fn look(&mut self, cluster: &Cluster, touched: &Touched, now: Instant) -> Look {
         let timer = self.metrics.passes.start_timer();
-        let baselines = Baselines::read(cluster, &self.baselines.facts());
-        if baselines != self.baselines || !self.looked {
-            self.baselines = baselines;
-            self.revision += 1;
+        let mut everything = touched.everything || !self.looked;
+        if everything || touched.baselines {
+            let baselines = Baselines::read(cluster, &self.baselines.facts());
+            if baselines != self.baselines || !self.looked {
+                self.baselines = baselines;
+                self.revision += 1;
+                everything = true;
+            }
         }
-        self.slots.retain(|name, slot| {
-            slot.state == State::Running || cluster.namespaces.get(&cluster_key(name)).is_some()
-        });
-        let mut jobs = Vec::new();
-        for (key, namespace) in cluster.namespaces.iter() {
-            let records = stored(&cluster.policy_records, &key.name);
-            jobs.extend(self.look_at(&key.name, namespace, &records, now));
+        let mut look = Look::default();
+        if everything {
+            let gone = |name: &String| cluster.namespaces.get(&Key::cluster(name.as_str())).is_none();
+            let gone: Vec<String> = self.slots.keys().filter(|name| gone(name)).cloned().collect();
+            for name in gone {
+                self.forget(&name);
+            }
+            for (key, namespace) in cluster.namespaces.iter() {
+                self.look_at(&key.name, namespace, cluster, now, &mut look);
+            }
+        } else {
+            let names: Vec<String> = self.pending.union(&touched.namespaces).cloned().collect();
+            for name in names {
+                match cluster.namespaces.get(&Key::cluster(name.as_str())) {
+                    Some(namespace) => self.look_at(&name, namespace, cluster, now, &mut look),
+                    None => self.forget(&name),
+                }
+            }
         }
         self.looked = true;
         timer.observe_duration();
-        if jobs.is_empty() {
+        if look.jobs.is_empty() {
             self.metrics.idle_passes.inc();
         }
-        self.gauge();
-        jobs
+        look
+    }
+
+    /// Forgets a namespace that is gone, unless it is being written to.
+    fn forget(&mut self, name: &str) {
+        if self
+            .slots
+            .get(name)
+            .is_some_and(|slot| slot.state != State::Running)
+        {
+            self.slots.remove(name);
+            self.pending.remove(name);
+        }
     }
 
     fn look_at(
         &mut self,
         name: &str,
         namespace: &Namespace,
+        cluster: &Cluster,
+        now: Instant,
+        look: &mut Look,
+    ) {
+        let records = stored(&cluster.policy_records, name);
+        let routes = match self.baselines.are_routed() {
+            true => routes(cluster, name),
+            false => Routes::new(),
+        };
+        let place = Place {
+            name,
+            namespace,
+            routes: &routes,
+        };
+        let job = self.judge(place, &records, now, &mut look.notices);
+        look.jobs.extend(job);
+        match self.slots.get(name).map(|slot| slot.state) {
+            Some(State::Settled) | None => {
+                self.pending.remove(name);
+            }
+            Some(_) if !self.pending.contains(name) => {
+                self.pending.insert(name.to_owned());
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn judge(
+        &mut self,
+        place: Place<'_>,
         records: &BTreeMap<&str, &PolicyRecord>,
         now: Instant,
+        notices: &mut Vec<Notice>,
     ) -> Option<Job> {
-        let input = self.hasher.hash_one((self.revision, namespace, records));
+        let name = place.name;
+        let input = self
+            .hasher
+            .hash_one((self.revision, place.namespace, records, place.routes));
         let looked = self.looked;
         if !self.slots.contains_key(name) {
             let born = looked.then_some(now);
@@ -143,7 +249,12 @@ impl Controller {
             actions,
             matched,
             problems,
-        } = plan(name, namespace, &self.baselines, records);
+        } = plan(place, &self.baselines, records);
+        if problems != slot.problems {
+            let new = problems.iter().filter(|problem| !slot.problems.contains(problem));
+            let room = NOTICES.saturating_sub(notices.len());
+            notices.extend(new.take(room).map(|problem| notice(name, problem)));
+        }
         (slot.seen, slot.matched, slot.problems) = (Some(input), matched, problems);
         if actions.is_empty() {
             slot.settle(self.revision, now, &self.metrics);
@@ -175,6 +286,7 @@ impl Controller {
             return;
         };
         slot.state = State::Pending;
+        self.pending.insert(namespace.to_owned());
         slot.turn.ended(now, self.pace, result.is_err());
         match result {
             Ok(()) => {
@@ -192,7 +304,8 @@ impl Controller {
 
     /// When to look again although nothing changed.
     pub fn wake(&self, now: Instant) -> Option<Instant> {
-        let pending = self.slots.values().filter(|slot| slot.state == State::Pending);
+        let pending = self.pending.iter().filter_map(|name| self.slots.get(name));
+        let pending = pending.filter(|slot| slot.state == State::Pending);
         let next = |slot: &Slot| match slot.next(now) {
             Some(next) => Some(next),
             // It waits for room, and a job that ends makes some.
@@ -219,7 +332,8 @@ impl Controller {
         tallies
     }
 
-    fn gauge(&self) {
+    /// Brings the gauges up to date.
+    pub fn gauge(&self) {
         let mut counts =
             BTreeMap::from(["open", "ready", "pending", "conflicting", "failing"].map(|state| (state, 0)));
         for slot in self.slots.values() {
@@ -297,10 +411,24 @@ fn drift(action: &Action) -> Option<&'static str> {
         Action::Apply {
             why: Why::Differs, ..
         } => Some("edited"),
-        Action::Delete { .. } => None,
+        Action::Apply {
+            why: Why::Adopted, ..
+        }
+        | Action::Delete { .. } => None,
     }
 }
 
-fn cluster_key(name: &str) -> ringfence_netpol::cluster::Key {
-    ringfence_netpol::cluster::Key::cluster(name)
+fn notice(namespace: &str, problem: &Problem) -> Notice {
+    Notice {
+        namespace: namespace.to_owned(),
+        policy: problem.policy.clone(),
+        reason: match problem.cause.is_conflict() {
+            true => "BaselineConflict",
+            false => "BaselineUnrenderable",
+        },
+        note: format!(
+            "NamespaceBaseline {}, policy {}: {}",
+            problem.baseline, problem.policy, problem.cause
+        ),
+    }
 }

@@ -18,6 +18,8 @@ pub enum Error {
         "NetworkPolicy {policy}: it was applied, but is stored otherwise; look for a mutating webhook that changes NetworkPolicies"
     )]
     NotHeld { policy: String },
+    #[error("this replica ceased to be the leader before it was written")]
+    Deposed,
     #[error("writing the policies ended unexpectedly: {0}")]
     Ended(String),
 }
@@ -35,6 +37,7 @@ impl Error {
             Self::Unreachable { .. } => "unreachable",
             Self::Late { .. } => "late",
             Self::NotHeld { .. } => "not_held",
+            Self::Deposed => "deposed",
             Self::Ended(_) => "ended",
         }
     }

@@ -2,32 +2,32 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::api::networking::v1::IngressClass;
-use kube::Client;
-use prometheus::Registry;
+use anyhow::Result;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, ServiceCIDR};
 use ringfence_generator::metrics::Metrics;
 use ringfence_generator::run::run;
 use ringfence_generator::settings::Settings;
 use ringfence_generator::writer::ApiServer;
 use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::object::PolicyObject;
-use ringfence_runtime::health::{self, Condition, Readiness};
+use ringfence_runtime::lease::Elector;
+use ringfence_runtime::process::{self, Process};
 use ringfence_runtime::view::View;
-use ringfence_runtime::{settings, shutdown, telemetry};
+
+/// Those that no controller made from a Service's selector: the API server's own, and what people write.
+const ENDPOINTS: &str = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io";
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let settings: Settings = settings::load()?;
-    telemetry::start(&settings.log)?;
-    let registry = Registry::new();
+    let Process {
+        settings,
+        registry,
+        readiness,
+        client,
+    } = process::begin(|settings: &Settings| &settings.log).await?;
     let metrics = Metrics::new(&registry)?;
-    let readiness = Readiness::default();
-    let (in_view, looked) = (readiness.condition("view"), readiness.condition("first look"));
-    let client = Client::try_default()
-        .await
-        .context("no way to the API server: neither a service account nor a kubeconfig")?;
 
     let view = View::new(&registry)?;
     view.watch::<Namespace>(client.clone());
@@ -35,24 +35,22 @@ async fn main() -> Result<()> {
     view.watch::<PolicyObject>(client.clone());
     view.watch::<Pod>(client.clone());
     view.watch::<Service>(client.clone());
+    view.watch::<Ingress>(client.clone());
     view.watch::<IngressClass>(client.clone());
-    tokio::spawn(follow_view(view.clone(), in_view));
+    view.watch::<Node>(client.clone());
+    view.watch_labelled::<EndpointSlice>(client.clone(), ENDPOINTS);
+    view.watch_if_served::<ServiceCIDR>(client.clone());
+    view.keep(readiness.condition("view"));
 
-    let writer = ApiServer::new(client, Duration::from_secs(settings.writes.request_seconds));
-    tokio::select! {
-        // Whatever is under way ends half done; the next start finds it so and goes on.
-        ended = shutdown::requested() => ended.context("signals"),
-        served = health::serve(settings.health, readiness, registry) => served.context("health"),
-        () = run(view, writer, &settings.writes, metrics, looked) => anyhow::bail!("the view of the cluster ended"),
-    }
-}
-
-async fn follow_view(view: View, condition: Condition) {
-    let mut progress = view.subscribe();
-    loop {
-        condition.set(progress.borrow_and_update().synced());
-        if progress.changed().await.is_err() {
-            return;
-        }
-    }
+    let writer = ApiServer::new(
+        client.clone(),
+        Duration::from_secs(settings.writes.request_seconds),
+    );
+    let (elector, leadership) = Elector::start(client, &settings.election);
+    let work = run(view, writer, &settings.writes, metrics, leadership);
+    // Whatever is under way ends half done; the next leader finds it so and goes on.
+    let ended = process::run(settings.health, readiness, registry, work).await?;
+    elector.resign().await;
+    anyhow::ensure!(!ended, "the view of the cluster ended");
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! What can be measured of the generator; every label is bounded.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -16,7 +18,9 @@ pub struct Metrics {
     pub errors: IntCounterVec,
     pub passes: Histogram,
     /// Baselines that could not be understood, at the last look.
-    pub invalid: prometheus::IntGauge,
+    pub invalid: IntGauge,
+    /// Whether this replica acts.
+    pub leader: IntGauge,
     /// Passes over all namespaces that found everything as it must be.
     pub idle_passes: IntCounter,
 }
@@ -42,11 +46,13 @@ impl Metrics {
             &["state"],
         )?;
         registry.register(Box::new(namespaces.clone()))?;
-        let invalid = prometheus::IntGauge::new(
-            name("invalid_baselines"),
-            "Baselines that could not be understood",
-        )?;
-        registry.register(Box::new(invalid.clone()))?;
+        let gauge = |metric: &str, help: &str| {
+            let gauge = IntGauge::new(name(metric), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let invalid = gauge("invalid_baselines", "Baselines that could not be understood")?;
+        let leader = gauge("leader", "Whether this replica holds the lease, and so acts")?;
         let idle_passes = IntCounter::new(
             name("idle_passes_total"),
             "Passes that found everything as it must be",
@@ -76,6 +82,7 @@ impl Metrics {
             errors: counters("errors_total", "Steps that failed, by reason", "reason")?,
             passes: histogram("pass_seconds", "One look at all namespaces", 0.0001)?,
             invalid,
+            leader,
             idle_passes,
         })
     }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ringfence_runtime::lease::Election;
 use ringfence_runtime::settings::Invalid;
 use ringfence_runtime::telemetry::Log;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ pub struct Settings {
     pub log: Log,
     /// Where `/healthz`, `/readyz` and `/metrics` are.
     pub health: SocketAddr,
+    /// By what its replicas agree on the one that acts.
+    pub election: Election,
     pub writes: Writes,
 }
 
@@ -40,6 +43,10 @@ impl Default for Settings {
         Self {
             log: Log::default(),
             health: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            election: Election {
+                name: "ringfence-generator".to_owned(),
+                ..Election::default()
+            },
             writes: Writes::default(),
         }
     }
@@ -77,6 +84,7 @@ impl ringfence_runtime::settings::Settings for Settings {
             }),
             _ => Ok(()),
         };
+        self.election.validate()?;
         positive(
             "writes.concurrency",
             self.writes.concurrency.try_into().unwrap_or(u64::MAX),
@@ -123,6 +131,10 @@ mod tests {
         assert_eq!(
             with("writes: {concurrency: 0}"),
             Err("settings of generator: writes.concurrency: must be at least 1".to_owned())
+        );
+        assert_eq!(
+            with("election: {durationSeconds: 0}"),
+            Err("settings of generator: election.durationSeconds: must be at least 1".to_owned())
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{self, EventType, Recorder, Reporter};
@@ -13,6 +13,7 @@ use ringfence_netpol::baseline::object::{Digest, FIELD_MANAGER};
 use ringfence_netpol::baseline::plan::{Action, Why};
 use serde_json::json;
 
+use crate::controller::Notice;
 use crate::error::Error;
 use crate::statuses::{Due, Event};
 
@@ -23,6 +24,9 @@ pub trait Writer: Clone + Send + Sync + 'static {
 
     /// Writes the status of a baseline, and what is to be said of it as an Event.
     fn status(&self, due: &Due) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Says something as an Event in a namespace. A courtesy: if it is lost, the status of the baseline still says the same.
+    fn notify(&self, notice: &Notice) -> impl Future<Output = ()> + Send;
 }
 
 /// A real API server.
@@ -68,9 +72,9 @@ impl ApiServer {
         why: Why,
     ) -> Result<(), Error> {
         let name = policy.metadata.name.as_deref().unwrap_or_default();
-        // Forced only over an object of ours: if somebody made one of that name since, this is refused, and reported by the next plan.
+        // Forced only over an object of ours, or one that the baseline takes over: if somebody made one of that name since, this is refused, and reported by the next plan.
         let parameters = PatchParams {
-            force: why == Why::Differs,
+            force: why != Why::Missing,
             ..PatchParams::apply(FIELD_MANAGER)
         };
         let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), namespace);
@@ -130,6 +134,35 @@ impl Writer for ApiServer {
             self.tell(due, event).await;
         }
         Ok(())
+    }
+
+    async fn notify(&self, notice: &Notice) {
+        // In the namespace itself, where its people look; Events of what has no namespace would all stand in `default`.
+        let namespace = ObjectReference {
+            api_version: Some(Namespace::api_version(&()).into_owned()),
+            kind: Some(Namespace::kind(&()).into_owned()),
+            name: Some(notice.namespace.clone()),
+            namespace: Some(notice.namespace.clone()),
+            ..ObjectReference::default()
+        };
+        let policy = ObjectReference {
+            api_version: Some(NetworkPolicy::api_version(&()).into_owned()),
+            kind: Some(NetworkPolicy::kind(&()).into_owned()),
+            name: Some(notice.policy.clone()),
+            namespace: Some(notice.namespace.clone()),
+            ..ObjectReference::default()
+        };
+        let event = events::Event {
+            type_: EventType::Warning,
+            reason: notice.reason.to_owned(),
+            note: Some(notice.note.chars().take(NOTE).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: Some(policy),
+        };
+        let request = self.recorder.publish(&event, &namespace);
+        if let Err(error) = self.within(&notice.namespace, request).await {
+            tracing::debug!(namespace = notice.namespace, %error, "an Event could not be written");
+        }
     }
 }
 

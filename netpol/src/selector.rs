@@ -135,6 +135,17 @@ impl Selector {
         self.requirements.is_empty()
     }
 
+    /// The labels that it asks for with one value, as a Service's selector knows no others.
+    pub fn equalities(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.requirements()
+            .filter_map(|requirement| match &requirement.condition {
+                Condition::In(values) => values
+                    .first()
+                    .map(|value| (requirement.key.clone(), value.clone())),
+                _ => None,
+            })
+    }
+
     /// The requirements in canonical order.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.requirements.iter()

@@ -4,18 +4,24 @@
 //! matters are the readers woken. A lost connection is retried for ever, with back-off; meanwhile the last state
 //! stays, so that nothing which was right is undone by an outage.
 
+use std::any::TypeId;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prometheus::{IntCounterVec, Opts, Registry};
 use ringfence_netpol::cluster::{Cluster, Key, Observed};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+use crate::health::Condition;
 
 /// A kind that can be watched into a [`View`].
 pub trait Watchable:
@@ -28,6 +34,32 @@ impl<K> Watchable for K where
 {
 }
 
+/// How long until a kind that is not served is asked for again.
+const UNSERVED: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    Always,
+    Perhaps,
+}
+
+/// How fast a watch that broke is tried again. An outage of the API server must not be outlasted by much: a second or two, scattered,
+/// is slow enough for one that struggles, since API priority and fairness queues what comes.
+fn patience() -> watcher::ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(1))
+        .without_max_times()
+        .with_jitter() // adds up to as much again
+        .into()
+}
+
+/// Whether an error says that there is no such kind.
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        if status.code == 404)
+}
+
 /// What a process sees of the cluster. Clones see the same.
 #[derive(Clone)]
 pub struct View {
@@ -37,7 +69,35 @@ pub struct View {
 struct Shared {
     cluster: RwLock<Cluster>,
     progress: watch::Sender<Progress>,
+    /// What each follower has not taken yet.
+    followers: Mutex<Vec<Weak<Mutex<BTreeSet<Change>>>>>,
     errors: IntCounterVec,
+}
+
+/// Something that changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    kind: TypeId,
+    /// `None`: the kind was listed anew, and any of its objects may be another.
+    pub key: Option<Key>,
+}
+
+impl Change {
+    /// Whether it is of this kind.
+    pub fn is<K: 'static>(&self) -> bool {
+        self.kind == TypeId::of::<K>()
+    }
+}
+
+/// What changed in a view since it was last asked: for whoever would rather not look at everything again.
+pub struct Changes(Arc<Mutex<BTreeSet<Change>>>);
+
+impl Changes {
+    /// What changed since the last call; an object that changed several times stands there once. Asked before the view is
+    /// read, it names at least everything that the view then shows.
+    pub fn take(&self) -> BTreeSet<Change> {
+        std::mem::take(&mut self.0.lock())
+    }
 }
 
 /// How far a view has come.
@@ -75,6 +135,7 @@ impl View {
             shared: Arc::new(Shared {
                 cluster: RwLock::default(),
                 progress,
+                followers: Mutex::default(),
                 errors,
             }),
         })
@@ -100,19 +161,64 @@ impl View {
         self.shared.progress.subscribe()
     }
 
+    /// Begins to note what changes, for one follower.
+    pub fn changes(&self) -> Changes {
+        let pending = Arc::new(Mutex::default());
+        let mut followers = self.shared.followers.lock();
+        followers.retain(|follower| follower.strong_count() > 0);
+        followers.push(Arc::downgrade(&pending));
+        Changes(pending)
+    }
+
     pub fn progress(&self) -> Progress {
         *self.shared.progress.borrow()
     }
 
     /// Starts to watch all objects of a kind, in a task of its own that ends with the runtime.
     pub fn watch<K: Watchable>(&self, client: Client) {
-        self.shared.progress.send_modify(|progress| progress.pending += 1);
-        tokio::spawn(self.clone().follow::<K>(client));
+        self.start::<K>(client, watcher::Config::default(), Served::Always);
     }
 
-    fn follow<K: Watchable>(self, client: Client) -> impl Future<Output = ()> + Send {
+    /// The same, of a kind that not every cluster has: where it is not served there is none, until it is.
+    pub fn watch_if_served<K: Watchable>(&self, client: Client) {
+        self.start::<K>(client, watcher::Config::default(), Served::Perhaps);
+    }
+
+    /// The same, of the objects of a kind that a label selector selects.
+    pub fn watch_labelled<K: Watchable>(&self, client: Client, selector: &str) {
+        self.start::<K>(
+            client,
+            watcher::Config::default().labels(selector),
+            Served::Always,
+        );
+    }
+
+    /// Keeps a condition at whether everything is in view, in a task of its own.
+    pub fn keep(&self, condition: Condition) {
+        let mut progress = self.subscribe();
+        tokio::spawn(async move {
+            loop {
+                condition.set(progress.borrow_and_update().synced());
+                if progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn start<K: Watchable>(&self, client: Client, config: watcher::Config, served: Served) {
+        self.shared.progress.send_modify(|progress| progress.pending += 1);
+        tokio::spawn(self.clone().follow::<K>(client, config, served));
+    }
+
+    fn follow<K: Watchable>(
+        self,
+        client: Client,
+        config: watcher::Config,
+        served: Served,
+    ) -> impl Future<Output = ()> + Send {
         let kind = K::kind(&()).into_owned();
-        let events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+        let events = watcher(Api::<K>::all(client), config).backoff(patience());
         async move {
             let mut events = std::pin::pin!(events);
             let mut list: Vec<(Key, K::Entry)> = Vec::new();
@@ -127,15 +233,27 @@ impl View {
                         let list = std::mem::take(&mut list);
                         tracing::debug!(kind, objects = list.len(), "listed");
                         let first = !std::mem::replace(&mut listed, true);
-                        self.change(first, |cluster| cluster.reset::<K>(list));
+                        self.change::<K>(first, None, |cluster| cluster.reset::<K>(list));
                     }
                     Ok(Some(watcher::Event::Apply(object))) => {
-                        self.change(false, |cluster| cluster.apply(&object))
+                        self.change::<K>(false, Some(object.key()), |cluster| cluster.apply(&object))
                     }
                     Ok(Some(watcher::Event::Delete(object))) => {
-                        self.change(false, |cluster| cluster.delete(&object));
+                        self.change::<K>(false, Some(object.key()), |cluster| cluster.delete(&object));
                     }
                     Ok(None) => return,
+                    Err(error) if served == Served::Perhaps && is_unknown_kind(&error) => {
+                        list.clear();
+                        let first = !std::mem::replace(&mut listed, true);
+                        self.change::<K>(first, None, |cluster| cluster.reset::<K>([]));
+                        if first {
+                            tracing::info!(
+                                kind,
+                                "the API server does not serve it; looking again now and then"
+                            );
+                        }
+                        tokio::time::sleep(UNSERVED).await;
+                    }
                     Err(error) => {
                         self.shared.errors.with_label_values(&[&kind]).inc();
                         tracing::warn!(kind, %error, "the API server could not be listed or watched; trying again");
@@ -145,8 +263,27 @@ impl View {
         }
     }
 
-    fn change(&self, first_list: bool, change: impl FnOnce(&mut Cluster) -> bool) {
-        let changed = change(&mut self.shared.cluster.write());
+    fn change<K: Watchable>(
+        &self,
+        first_list: bool,
+        key: Option<Key>,
+        change: impl FnOnce(&mut Cluster) -> bool,
+    ) {
+        let changed = {
+            let mut cluster = self.shared.cluster.write();
+            let changed = change(&mut cluster);
+            if changed {
+                let change = Change {
+                    kind: TypeId::of::<K>(),
+                    key,
+                };
+                let followers = self.shared.followers.lock();
+                for follower in followers.iter().filter_map(Weak::upgrade) {
+                    follower.lock().insert(change.clone());
+                }
+            }
+            changed
+        };
         if changed || first_list {
             self.shared.progress.send_modify(|progress| {
                 progress.revision += u64::from(changed);

@@ -7,8 +7,9 @@ use clap::ValueEnum;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::api::baseline::{Fact, FactState};
-use ringfence_netpol::baseline::membership::takes;
-use ringfence_netpol::baseline::render::render;
+use ringfence_netpol::baseline::render::Place;
+use ringfence_netpol::baseline::route::routes;
+use ringfence_netpol::baseline::wanted::{Cause, Problem, wanted};
 use ringfence_netpol::baseline::{Baseline, Baselines};
 use ringfence_netpol::cluster::{Cluster, Key, NAMESPACE_NAME, Namespace};
 use ringfence_netpol::facts::Facts;
@@ -144,26 +145,31 @@ pub fn policies(
     }
     let mut policies = Vec::new();
     for (name, namespace) in chosen(cluster, only) {
-        let mut taken = false;
-        for (baseline, valid) in baselines.iter() {
-            let Baseline::Valid { template, facts } = valid else {
-                continue;
-            };
-            if !takes(template, &name, &namespace) {
-                continue;
-            }
-            taken = true;
-            for (policy, rendered) in render(template, facts, &name, &namespace) {
-                match rendered {
-                    Ok(rendered) => policies.push(rendered.policy),
-                    Err(error) => remark(
-                        true,
-                        format!("NamespaceBaseline {baseline}: {name}/{policy}: {error}"),
-                    ),
-                }
-            }
+        let place = Place {
+            name: &name,
+            namespace: &namespace,
+            routes: &routes(cluster, &name),
+        };
+        let wanted = wanted(place, &baselines);
+        for Problem {
+            baseline,
+            policy,
+            cause,
+        } in &wanted.problems
+        {
+            let fails = !matches!(cause, Cause::AlsoMadeBy(_));
+            remark(
+                fails,
+                format!("NamespaceBaseline {baseline}: {name}/{policy}: {cause}"),
+            );
         }
-        if !taken && !only.is_empty() {
+        policies.extend(
+            wanted
+                .policies
+                .into_iter()
+                .map(|(_, wanted)| wanted.rendered.policy),
+        );
+        if wanted.matched.is_empty() && !only.is_empty() {
             remark(false, format!("no baseline takes namespace {name}"));
         }
     }

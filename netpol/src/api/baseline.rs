@@ -38,6 +38,20 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].message"
     ),
+    printcolumn(
+        name = "Priority",
+        type_ = "integer",
+        json_path = ".spec.priority",
+        priority = 1,
+        description = "Of baselines that make a policy of the same name, the highest makes it"
+    ),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
+    printcolumn(
+        name = "Revision",
+        type_ = "string",
+        json_path = ".metadata.annotations['ringfence\\.dev/revision']",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -52,6 +66,23 @@ pub struct NamespaceBaselineSpec {
     /// What of namespaces that are older than this object.
     #[serde(default)]
     pub existing_namespaces: ExistingNamespaces,
+    /// Baselines add up. Where several make a policy of the same name, the one with the highest priority makes it; with the same
+    /// priority it is the first by name, and both report the conflict.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// What becomes of the policies of a namespace that is no longer selected, and of all once this object is deleted.
+    #[serde(default)]
+    pub retention: Retention,
+    /// What of a NetworkPolicy that has the name of a template and is not Ringfence's.
+    #[serde(default)]
+    pub adoption: Adoption,
+    /// Leaves everything as it is: nothing is made, mended or removed until this is false again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// Whom a tenant asks, as `#platform or platform@example.com`; stands on each policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub contact: Option<String>,
     /// Facts by name: a fact that is found in the cluster (dns, ingressControllers) pinned by hand, or one of your own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
@@ -70,6 +101,40 @@ pub enum ExistingNamespaces {
     Include,
     /// Taken only with the label `ringfence.dev/baseline: enabled`, so that applying the baseline cuts no traffic.
     OptIn,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// What becomes of policies whose reason is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retention {
+    /// They are removed, what closes last.
+    #[default]
+    Remove,
+    /// They stay as they are, and nobody mends them any more.
+    Keep,
+}
+
+/// What of an object of somebody else's that has the name of a template.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Adoption {
+    /// It is left alone and reported.
+    #[default]
+    Never,
+    /// It becomes Ringfence's if its specification is the template's; else it is reported.
+    IfEqual,
+    /// It becomes Ringfence's, and its specification the template's.
+    Force,
+}
+
+/// What a template is made once for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ForEach {
+    /// Each Service of the namespace that an Ingress or an HTTPRoute of the namespace routes to: the policy selects its pods, is named after it, and its
+    /// rules without ports allow the ports behind the route.
+    RoutedService,
 }
 
 /// Where a fact comes from: exactly one of the fields.
@@ -114,10 +179,16 @@ pub struct FactRule {
 }
 
 /// One policy of each namespace.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.forEach) || !('Egress' in self.spec.policyTypes)")
+        .message("a policy for each routed Service isolates for Ingress only"),
+    validation = Rule::new("!has(self.forEach) || (!has(self.spec.podSelector.matchLabels) && !has(self.spec.podSelector.matchExpressions))")
+        .message("a policy for each routed Service selects the Service's pods; write podSelector: {}")
+)]
 pub struct PolicyTemplate {
-    /// The name of the NetworkPolicy.
+    /// The name of the NetworkPolicy; with forEach, what it begins with.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
@@ -127,6 +198,9 @@ pub struct PolicyTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
+    /// Makes it once for each, instead of once; for none of them, not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<ForEach>,
     pub spec: PolicyTemplateSpec,
 }
 
@@ -224,8 +298,9 @@ pub struct NamespaceBaselineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub facts: Vec<Fact>,
-    /// `Valid`: the templates could be understood. `FactsResolved`: every fact that they use stands for something.
-    /// `Ready`: every namespace that it matches has what it must have.
+    /// `Valid`: the templates could be understood. `FactsResolved`: every fact that they use stands for something. `Matched`: some namespace is taken.
+    /// `Ready`: every namespace that it matches has what it must have. `Conflicting`: something else has the name of a policy, with examples. `Degraded`: what
+    /// is not as it must be for any other reason, with examples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -17,17 +17,20 @@
 //!
 //! # The parts
 //!
-//! [`template`]: reads and checks a baseline. [`membership`]: which namespaces it takes. [`render`]: its policies for one namespace.
-//! [`object`]: how stored objects are marked and compared. [`plan`]: what must be done in one namespace. [`status`]: what is said of it.
+//! [`template`]: reads and checks a baseline. [`membership`]: which namespaces it takes. [`route`]: what a namespace is reached by.
+//! [`render`]: a baseline's policies for one namespace. [`wanted`]: those of all baselines. [`object`]: how stored objects are marked and compared.
+//! [`plan`]: what must be done in one namespace. [`status`]: what is said of it.
 //! All pure; whoever renders (generator, enforcer, command line) calls the same functions.
 
 pub mod membership;
 pub mod object;
 pub mod plan;
 pub mod render;
+pub mod route;
 pub mod status;
 pub mod template;
 mod variable;
+pub mod wanted;
 
 #[cfg(test)]
 mod testing;
@@ -47,7 +50,7 @@ pub struct Baselines(BTreeMap<String, Baseline>);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Baseline {
     Valid {
-        template: Template,
+        template: Box<Template>,
         facts: Facts,
     },
     /// Nothing is rendered from it, and nothing that was rendered from it before is taken away.
@@ -72,7 +75,10 @@ impl Baselines {
                     let newer = last_known.get(name).into_iter().flat_map(BTreeMap::values);
                     let known: Vec<_> = newer.chain(stored).cloned().collect();
                     let facts = facts::resolve(cluster, &template.facts_used, &template.sources, &known);
-                    Baseline::Valid { template, facts }
+                    Baseline::Valid {
+                        template: Box::new(template),
+                        facts,
+                    }
                 }
             };
             (name.to_owned(), baseline)
@@ -88,6 +94,13 @@ impl Baselines {
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Baseline)> {
         self.0.iter().map(|(name, baseline)| (name.as_str(), baseline))
+    }
+
+    /// Whether any of them makes policies for what namespaces' routes name.
+    pub fn are_routed(&self) -> bool {
+        self.0
+            .values()
+            .any(|baseline| matches!(baseline, Baseline::Valid { template, .. } if template.is_routed()))
     }
 
     pub fn get(&self, name: &str) -> Option<&Baseline> {

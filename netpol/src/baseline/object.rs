@@ -26,10 +26,18 @@ pub const GENERATION: &str = "ringfence.dev/baseline-generation";
 /// The hash of a policy's specification as rendered.
 pub const HASH: &str = "ringfence.dev/hash";
 pub const DESCRIPTION: &str = "ringfence.dev/description";
+/// What becomes of a policy once its baseline is gone: on the policy itself, so that a baseline needs no finalizer and can be
+/// deleted while no generator runs.
+pub const RETENTION: &str = "ringfence.dev/retention";
+pub const REMOVE: &str = "Remove";
+pub const KEEP: &str = "Keep";
+/// On a baseline: the revision in Git that it was applied from. On a policy: the one that it was last written from.
+pub const REVISION: &str = "ringfence.dev/revision";
 
-/// The labels and annotations that the generator owns; all others are left to whoever set them.
+/// The labels and annotations that the generator owns; all others are left to whoever set them. A policy's [`REVISION`] is not
+/// among them: a commit that leaves a baseline as it was must not write every policy of the cluster anew.
 const OWN_LABELS: [&str; 2] = [MANAGED_BY, BASELINE];
-const OWN_ANNOTATIONS: [&str; 3] = [GENERATION, HASH, DESCRIPTION];
+const OWN_ANNOTATIONS: [&str; 4] = [GENERATION, HASH, DESCRIPTION, RETENTION];
 
 /// What a policy says, short and comparable. Cryptographic, since an edit must not be able to keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,14 +135,26 @@ fn canonical(spec: &NetworkPolicySpec) -> NetworkPolicySpec {
 /// namespaces fit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PolicyRecord {
-    /// Somebody else's; whatever it says.
-    Foreign,
+    /// Somebody else's.
+    Foreign {
+        /// Of its specification, to see whether it is what a template says.
+        spec: Digest,
+    },
     Owned {
         /// The baseline that it names; empty if somebody took the label away.
         baseline: String,
         uid: String,
         digest: Digest,
+        /// It has no rules: whatever it selects is closed.
+        denies: bool,
+        /// It outlives its baseline.
+        kept: bool,
     },
+}
+
+/// Whether a specification has no rules.
+pub(super) fn denies(spec: Option<&NetworkPolicySpec>) -> bool {
+    spec.is_some_and(|spec| spec.ingress.iter().flatten().count() + spec.egress.iter().flatten().count() == 0)
 }
 
 impl PolicyRecord {
@@ -151,12 +171,22 @@ impl PolicyRecord {
             })
         };
         if !labelled && !applied() {
-            return Self::Foreign;
+            let spec = policy.spec.as_ref().map(Digest::of_spec);
+            return Self::Foreign {
+                spec: spec.unwrap_or_else(|| Digest::of(&())),
+            };
         }
+        let annotation = |key: &str| {
+            meta.annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(key))
+        };
         Self::Owned {
             baseline: label(BASELINE).cloned().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             digest: Digest::of_policy(policy),
+            denies: denies(policy.spec.as_ref()),
+            kept: annotation(RETENTION).is_some_and(|retention| retention == KEEP),
         }
     }
 }
@@ -269,7 +299,10 @@ mod tests {
             PolicyRecord::Owned { baseline, .. } if baseline == "starter"
         ));
         let mut stripped = policy(spec, json!({"app.kubernetes.io/managed-by": "Helm"}));
-        assert_eq!(PolicyRecord::of(&stripped), PolicyRecord::Foreign);
+        assert!(matches!(
+            PolicyRecord::of(&stripped),
+            PolicyRecord::Foreign { .. }
+        ));
         stripped.metadata.managed_fields = serde_json::from_value(json!([
             {"manager": "ringfence-generator", "operation": "Apply"},
             {"manager": "kubectl-edit", "operation": "Update"},

@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use crate::cluster::{Namespace, Store};
+use crate::api::baseline::{Adoption, Retention};
+use crate::cluster::Store;
 
-use super::membership::takes;
 use super::object::{Digest, PolicyRecord};
-use super::render::{self, Rendered, render};
+use super::render::{Place, Rendered};
+use super::wanted::{Wanted, wanted};
 use super::{Baseline, Baselines};
+
+pub use super::wanted::{Cause, Problem};
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +37,8 @@ pub enum Why {
     Missing,
     /// It is there, is ours, and is not as it must be.
     Differs,
+    /// It is there and is somebody else's, and the baseline takes such ones over.
+    Adopted,
 }
 
 /// What must be done in a namespace, and what is wrong there.
@@ -45,137 +50,92 @@ pub struct Plan {
     pub problems: Vec<Problem>,
 }
 
-/// A policy that cannot be as its baseline says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
-    pub baseline: String,
-    pub policy: String,
-    pub cause: Cause,
-}
-
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Cause {
-    #[error("there is a NetworkPolicy of that name that is not Ringfence's; rename or delete it")]
-    Foreign,
-    #[error("the baseline {0} makes a policy of that name too, and comes first by name")]
-    MadeBy(String),
-    #[error("the baseline {0} makes a policy of that name too; this one comes first by name")]
-    AlsoMadeBy(String),
-    #[error(transparent)]
-    Unrenderable(render::Error),
-}
-
-impl Cause {
-    pub fn is_conflict(&self) -> bool {
-        !matches!(self, Self::Unrenderable(_))
-    }
-}
-
-/// A policy that a namespace must have.
-struct Wanted {
-    baseline: String,
-    rendered: Rendered,
-}
-
 /// What must be done in a namespace. `stored` is what is there, by name.
-pub fn plan(
-    name: &str,
-    namespace: &Namespace,
-    baselines: &Baselines,
-    stored: &BTreeMap<&str, &PolicyRecord>,
-) -> Plan {
+pub fn plan(place: Place<'_>, baselines: &Baselines, stored: &BTreeMap<&str, &PolicyRecord>) -> Plan {
     let mut plan = Plan::default();
-    if namespace.terminating {
+    if place.namespace.terminating {
         return plan; // nothing can be created any more, and everything goes by itself
     }
-    let (wanted, unrenderable) = wanted(name, namespace, baselines, &mut plan);
+    let Wanted {
+        policies,
+        unrenderable,
+        matched,
+        problems,
+    } = wanted(place, baselines);
+    (plan.matched, plan.problems) = (matched, problems);
 
     let mut blocked = !unrenderable.is_empty();
-    for (policy, Wanted { baseline, rendered }) in &wanted {
-        let why = match stored.get(policy.as_str()) {
+    for (name, wanted) in policies.iter().filter(|(_, wanted)| !wanted.template.suspended) {
+        let Rendered { policy, digest, .. } = &wanted.rendered;
+        let why = match stored.get(name.as_str()) {
             None => Why::Missing,
-            Some(PolicyRecord::Owned { digest, .. }) if *digest == rendered.digest => continue,
+            Some(PolicyRecord::Owned { digest: stored, .. }) if stored == digest => continue,
             Some(PolicyRecord::Owned { .. }) => Why::Differs,
-            Some(PolicyRecord::Foreign) => {
-                blocked = true;
-                plan.problems.push(Problem {
-                    baseline: baseline.clone(),
-                    policy: policy.clone(),
-                    cause: Cause::Foreign,
-                });
-                continue;
+            Some(PolicyRecord::Foreign { spec }) => {
+                let equal = || {
+                    policy
+                        .spec
+                        .as_ref()
+                        .is_some_and(|wanted| Digest::of_spec(wanted) == *spec)
+                };
+                match wanted.template.adoption {
+                    Adoption::Force => Why::Adopted,
+                    Adoption::IfEqual if equal() => Why::Adopted,
+                    adoption => {
+                        blocked = true;
+                        plan.problems.push(Problem {
+                            baseline: wanted.template.name.clone(),
+                            policy: name.clone(),
+                            cause: match adoption {
+                                Adoption::IfEqual => Cause::Unequal,
+                                _ => Cause::Foreign,
+                            },
+                        });
+                        continue;
+                    }
+                }
             }
         };
-        let (policy, digest) = (Box::new(rendered.policy.clone()), rendered.digest);
-        plan.actions.push(Action::Apply { policy, digest, why });
+        plan.actions.push(Action::Apply {
+            policy: Box::new(policy.clone()),
+            digest: *digest,
+            why,
+        });
     }
-    let names: BTreeSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+    let names: BTreeSet<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
+    let mut removals = Vec::new();
     for (policy, record) in stored {
-        let PolicyRecord::Owned { baseline, uid, .. } = record else {
+        let PolicyRecord::Owned {
+            baseline,
+            uid,
+            denies,
+            kept,
+            ..
+        } = record
+        else {
             continue;
         };
         let stays = match baselines.get(baseline) {
             Some(Baseline::Invalid { .. }) => true,
-            Some(Baseline::Valid { .. }) => plan.matched.contains(baseline) && blocked,
-            None => false,
+            Some(Baseline::Valid { template, .. }) if template.suspended => true,
+            Some(Baseline::Valid { template, .. }) => match plan.matched.contains(baseline) {
+                true => blocked,
+                false => template.retention == Retention::Keep,
+            },
+            None => *kept,
         };
         if !names.contains(policy) && !unrenderable.contains(*policy) && !stays {
-            plan.actions.push(Action::Delete {
+            let action = Action::Delete {
                 name: (*policy).to_owned(),
                 uid: uid.clone(),
-            });
-        }
-    }
-    plan
-}
-
-/// The policies that a namespace must have, what closes first; and the names of those that must be there but cannot be rendered.
-fn wanted(
-    name: &str,
-    namespace: &Namespace,
-    baselines: &Baselines,
-    plan: &mut Plan,
-) -> (Vec<(String, Wanted)>, BTreeSet<String>) {
-    let mut wanted: Vec<(String, Wanted)> = Vec::new();
-    let mut unrenderable = BTreeSet::new();
-    for (baseline, entry) in baselines.iter() {
-        let Baseline::Valid { template, facts } = entry else {
-            continue;
-        };
-        if !takes(template, name, namespace) {
-            continue;
-        }
-        plan.matched.insert(baseline.to_owned());
-        for (policy, rendered) in render(template, facts, name, namespace) {
-            let mut problem = |baseline: &str, cause| {
-                plan.problems.push(Problem {
-                    baseline: baseline.to_owned(),
-                    policy: policy.clone(),
-                    cause,
-                });
             };
-            if let Some((_, first)) = wanted.iter().find(|(name, _)| *name == policy) {
-                problem(baseline, Cause::MadeBy(first.baseline.clone()));
-                problem(&first.baseline, Cause::AlsoMadeBy(baseline.to_owned()));
-                continue;
-            }
-            match rendered {
-                Ok(rendered) => wanted.push((
-                    policy,
-                    Wanted {
-                        baseline: baseline.to_owned(),
-                        rendered,
-                    },
-                )),
-                Err(error) => {
-                    problem(baseline, Cause::Unrenderable(error));
-                    unrenderable.insert(policy);
-                }
-            }
+            removals.push((*denies, action));
         }
     }
-    wanted.sort_by_key(|(_, wanted)| !wanted.rendered.denies); // stable: the templates' order otherwise
-    (wanted, unrenderable)
+    removals.sort_by_key(|(denies, _)| *denies); // what closes goes last
+    plan.actions
+        .extend(removals.into_iter().map(|(_, action)| action));
+    plan
 }
 
 /// What is stored in a namespace, for [`plan`].

@@ -6,14 +6,19 @@ use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::api::baseline::{PolicyTemplate, PolicyType};
-use crate::cluster::Namespace;
+use crate::api::baseline::{ForEach, PolicyTemplate, PolicyType, Retention};
+use crate::cluster::{Namespace, TargetPort};
 use crate::facts::Facts;
 use crate::policy::{self, Direction, Policy};
 
-use super::object::{BASELINE, DESCRIPTION, Digest, GENERATION, HASH, MANAGED_BY, MANAGER};
+use super::object::{
+    BASELINE, DESCRIPTION, Digest, GENERATION, HASH, KEEP, MANAGED_BY, MANAGER, REMOVE, RETENTION, REVISION,
+    denies,
+};
+use super::route::RoutedService;
 use super::template::{Defect, Rule, Template, fill_peer, fill_selector, parse_text, rules};
 use super::variable;
 
@@ -37,6 +42,15 @@ pub enum Error {
     Policy(policy::Defect),
 }
 
+/// Where policies are rendered for.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub name: &'a str,
+    pub namespace: &'a Namespace,
+    /// Needed if a template [is routed](Template::is_routed).
+    pub routes: &'a [RoutedService],
+}
+
 /// Peers and ports of a rule; no peers is everyone.
 type Pair = (Vec<NetworkPolicyPeer>, Vec<NetworkPolicyPort>);
 
@@ -44,35 +58,46 @@ type Pair = (Vec<NetworkPolicyPeer>, Vec<NetworkPolicyPort>);
 pub fn render(
     template: &Template,
     facts: &Facts,
-    name: &str,
-    namespace: &Namespace,
+    place: Place<'_>,
 ) -> Vec<(String, Result<Rendered, Error>)> {
-    let render = |policy: &PolicyTemplate| {
-        (
-            policy.name.clone(),
-            render_policy(template, policy, facts, name, namespace),
-        )
-    };
-    template.policies.iter().map(render).collect()
+    let mut rendered = Vec::new();
+    for policy in &template.policies {
+        match policy.for_each {
+            None => rendered.push((
+                policy.name.clone(),
+                render_policy(template, policy, facts, place, None),
+            )),
+            Some(ForEach::RoutedService) => rendered.extend(place.routes.iter().map(|service| {
+                let policy = PolicyTemplate {
+                    name: format!("{}-{}", policy.name, service.name),
+                    ..policy.clone()
+                };
+                let result = render_policy(template, &policy, facts, place, Some(service));
+                (policy.name, result)
+            })),
+        }
+    }
+    rendered
 }
 
 fn render_policy(
     template: &Template,
     policy: &PolicyTemplate,
     facts: &Facts,
-    name: &str,
-    namespace: &Namespace,
+    place: Place<'_>,
+    service: Option<&RoutedService>,
 ) -> Result<Rendered, Error> {
     let mut unset = None;
     let mut fill = |field: String, text: &str| {
         let parsed = parse_text(&field, text)?;
-        Ok(parsed.fill(name, namespace).unwrap_or_else(|error| {
+        Ok(parsed.fill(place.name, place.namespace).unwrap_or_else(|error| {
             unset.get_or_insert(Error::Unset { field, error });
             String::new()
         }))
     };
+    let routed = service.map(service_ports);
     let of_fact = |fact: &str| facts.get(fact).map_or(&[][..], |fact| &fact.rules);
-    let spec = fill_spec(policy, &mut fill, |fact, ports| {
+    let mut spec = fill_spec(policy, &mut fill, routed.as_deref(), |fact, ports| {
         let pair = |rule: &crate::api::baseline::FactRule| {
             (
                 rule.peers.clone(),
@@ -84,21 +109,36 @@ fn render_policy(
     if let Some(unset) = unset {
         return Err(unset);
     }
-    let mut object = object(template, policy, name, spec);
+    if let Some(service) = service {
+        spec.pod_selector = Some(LabelSelector {
+            match_labels: Some(service.pods.clone()),
+            match_expressions: None,
+        });
+    }
+    let mut object = object(template, policy, place.name, spec);
     if let Some(defect) = Policy::parse(&object).defects.into_iter().next() {
         return Err(Error::Policy(defect));
     }
-    let denies = object.spec.as_ref().is_some_and(|spec| {
-        spec.ingress.iter().flatten().count() + spec.egress.iter().flatten().count() == 0
-    });
     if let (Some(spec), Some(annotations)) = (&object.spec, &mut object.metadata.annotations) {
         annotations.insert(HASH.to_owned(), Digest::of_spec(spec).short());
     }
     Ok(Rendered {
         digest: Digest::of_policy(&object),
+        denies: denies(object.spec.as_ref()),
         policy: object,
-        denies,
     })
+}
+
+fn service_ports(service: &RoutedService) -> Vec<NetworkPolicyPort> {
+    let port = |(protocol, target): &(crate::port::Protocol, TargetPort)| NetworkPolicyPort {
+        protocol: Some(protocol.to_string()),
+        port: Some(match target {
+            TargetPort::Number(number) => IntOrString::Int(i32::from(*number)),
+            TargetPort::Name(name) => IntOrString::String(name.clone()),
+        }),
+        end_port: None,
+    };
+    service.ports.iter().map(port).collect()
 }
 
 /// The policy in a namespace where every variable has a value and every fact one rule, to see what is wrong with it in any.
@@ -116,7 +156,7 @@ pub(super) fn sample(policy: &PolicyTemplate) -> Result<NetworkPolicy, Vec<Defec
             (true, false) => "sample".to_owned(),
         })
     };
-    let spec = fill_spec(policy, &mut fill, |_, ports| {
+    let spec = fill_spec(policy, &mut fill, None, |_, ports| {
         vec![(Vec::new(), ports.map(<[_]>::to_vec).unwrap_or_default())]
     });
     match spec {
@@ -138,6 +178,8 @@ pub(super) fn sample(policy: &PolicyTemplate) -> Result<NetworkPolicy, Vec<Defec
 fn fill_spec(
     policy: &PolicyTemplate,
     fill: &mut impl FnMut(String, &str) -> Result<String, Defect>,
+    // Of rules that name none.
+    ports: Option<&[NetworkPolicyPort]>,
     fact: impl Fn(&str, Option<&[NetworkPolicyPort]>) -> Vec<Pair>,
 ) -> Result<NetworkPolicySpec, Defect> {
     let spec = &policy.spec;
@@ -146,6 +188,10 @@ fn fill_spec(
         let mut pairs = Vec::new();
         for (index, rule) in rules(spec, direction).iter().enumerate() {
             let field = format!("spec.{}[{index}]", direction.field());
+            let rule = &Rule {
+                ports: rule.ports.or(ports),
+                ..*rule
+            };
             pairs.extend(fill_rule(rule, &field, direction, fill, &fact)?);
         }
         Ok(pairs)
@@ -215,25 +261,33 @@ fn object(
     };
     let description = format!(
         "{about}Made by Ringfence from the NamespaceBaseline {baseline}. Edits are undone; to allow more, add a NetworkPolicy of \
-         your own to this namespace (policies add up). To change it everywhere, ask who owns the baseline."
+         your own to this namespace (policies add up). To change it everywhere, ask {}.",
+        template.contact.as_deref().unwrap_or("who owns the baseline"),
     );
-    let owned = |pairs: &[(&str, &str)]| -> Option<BTreeMap<String, String>> {
-        Some(
-            pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
-        )
+    let retention = match template.retention {
+        Retention::Remove => REMOVE,
+        Retention::Keep => KEEP,
     };
+    let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    };
+    let mut annotations = owned(&[
+        (GENERATION, &template.generation.to_string()),
+        (DESCRIPTION, &description),
+        (RETENTION, retention),
+    ]);
+    if let Some(revision) = &template.revision {
+        annotations.insert(REVISION.to_owned(), revision.clone());
+    }
     NetworkPolicy {
         metadata: ObjectMeta {
             name: Some(policy.name.clone()),
             namespace: Some(namespace.to_owned()),
-            labels: owned(&[(MANAGED_BY, MANAGER), (BASELINE, baseline)]),
-            annotations: owned(&[
-                (GENERATION, &template.generation.to_string()),
-                (DESCRIPTION, &description),
-            ]),
+            labels: Some(owned(&[(MANAGED_BY, MANAGER), (BASELINE, baseline)])),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         },
         spec: Some(spec),

@@ -28,7 +28,7 @@ pub struct Outcome {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     counts: NamespaceCounts,
-    unrenderable: usize,
+    unrenderable: Examples,
     conflicts: Examples,
     failures: Examples,
 }
@@ -72,8 +72,11 @@ impl Tally {
         self.counts.conflicting +=
             i64::from(outcome.problems.iter().any(|problem| problem.cause.is_conflict()));
         for Problem { policy, cause, .. } in &outcome.problems {
-            self.unrenderable += usize::from(matches!(cause, Cause::Unrenderable(_)));
-            self.conflicts.add(format!("{namespace}/{policy}: {cause}"));
+            let examples = match cause {
+                Cause::Unrenderable(_) => &mut self.unrenderable,
+                _ => &mut self.conflicts,
+            };
+            examples.add(format!("{namespace}/{policy}: {cause}"));
         }
         if let Some(failure) = &outcome.failure {
             self.failures.add(format!("{namespace}: {failure}"));
@@ -101,11 +104,21 @@ pub fn status(
                 "every template could be understood".to_owned(),
             );
             let facts: Vec<_> = facts.values().cloned().collect();
-            let mut ready = ready_condition(tally);
+            let mut ready = match template.suspended {
+                true => suspended_condition(tally),
+                false => ready_condition(tally),
+            };
             for fact in facts.iter().filter(|fact| fact.state == FactState::Unresolved) {
                 let _ = write!(ready.3, "; {} stands for nothing", fact.name); // writing to a String cannot fail
             }
-            let conditions = vec![valid, facts_condition(&facts), ready];
+            let conditions = vec![
+                valid,
+                facts_condition(&facts),
+                matched_condition(tally),
+                ready,
+                conflicting_condition(tally),
+                degraded_condition(tally, &facts),
+            ];
             (template.generation, facts, conditions)
         }
         Baseline::Invalid { generation, defects } => {
@@ -127,7 +140,12 @@ pub fn status(
                 "Invalid",
                 format!("{first}{more} ({consequence})"),
             );
-            (*generation, facts, vec![("Valid", false, "Defect", text), ready])
+            let degraded = ("Degraded", true, "Invalid", text.clone());
+            (
+                *generation,
+                facts,
+                vec![("Valid", false, "Defect", text), ready, degraded],
+            )
         }
     };
     let condition = |(kind, holds, reason, message): (&str, bool, &str, String)| {
@@ -184,12 +202,35 @@ fn facts_condition(facts: &[crate::api::baseline::Fact]) -> Said {
     }
 }
 
+fn matched_condition(tally: &Tally) -> Said {
+    match tally.counts.matched {
+        0 => (
+            "Matched",
+            false,
+            "NoNamespace",
+            "no namespace is selected; look at namespaceSelector, and at existingNamespaces for older ones"
+                .to_owned(),
+        ),
+        1 => ("Matched", true, "Selected", "1 namespace is selected".to_owned()),
+        count => (
+            "Matched",
+            true,
+            "Selected",
+            format!("{count} namespaces are selected"),
+        ),
+    }
+}
+
+fn suspended_condition(tally: &Tally) -> Said {
+    let message = format!(
+        "spec.suspend is true: {} namespaces are left as they are; nothing is made, mended or removed",
+        tally.counts.matched
+    );
+    ("Ready", false, "Suspended", message)
+}
+
 fn ready_condition(tally: &Tally) -> Said {
-    let NamespaceCounts {
-        matched,
-        ready,
-        conflicting,
-    } = tally.counts;
+    let NamespaceCounts { matched, ready, .. } = tally.counts;
     let (reason, message) = if ready == matched {
         (
             "Holding",
@@ -197,10 +238,10 @@ fn ready_condition(tally: &Tally) -> Said {
         )
     } else if tally.failures.all > 0 {
         ("Failing", tally.failures.text())
-    } else if conflicting > 0 {
+    } else if tally.conflicts.all > 0 {
         ("Conflicting", tally.conflicts.text())
-    } else if tally.unrenderable > 0 {
-        ("Unrenderable", tally.conflicts.text())
+    } else if tally.unrenderable.all > 0 {
+        ("Unrenderable", tally.unrenderable.text())
     } else {
         (
             PROGRESSING,
@@ -208,6 +249,37 @@ fn ready_condition(tally: &Tally) -> Said {
         )
     };
     ("Ready", ready == matched, reason, message)
+}
+
+fn conflicting_condition(tally: &Tally) -> Said {
+    match tally.conflicts.all {
+        0 => (
+            "Conflicting",
+            false,
+            "None",
+            "no name is taken by anything else".to_owned(),
+        ),
+        _ => ("Conflicting", true, "NameTaken", tally.conflicts.text()),
+    }
+}
+
+fn degraded_condition(tally: &Tally, facts: &[crate::api::baseline::Fact]) -> Said {
+    let unresolved = facts.iter().filter(|fact| fact.state == FactState::Unresolved);
+    let unresolved: Vec<_> = unresolved
+        .map(|fact| format!("{} stands for nothing", fact.name))
+        .collect();
+    let causes = [
+        ("Failing", tally.failures.text()),
+        ("Unrenderable", tally.unrenderable.text()),
+        ("FactsUnresolved", unresolved.join("; ")),
+    ];
+    let mut causes = causes.into_iter().filter(|(_, text)| !text.is_empty());
+    let Some((reason, first)) = causes.next() else {
+        return ("Degraded", false, "None", "nothing is wanting".to_owned());
+    };
+    let rest = causes.map(|(_, text)| text);
+    let text: Vec<_> = std::iter::once(first).chain(rest).collect();
+    ("Degraded", true, reason, text.join("; "))
 }
 
 #[cfg(test)]

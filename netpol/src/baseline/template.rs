@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
 
 use crate::api::NamespaceBaseline;
 use crate::api::baseline::{
-    Anyone, EgressTemplate, ExistingNamespaces, FactRule, FactSource, IngressTemplate, PolicyTemplate,
-    PolicyTemplateSpec, PolicyType,
+    Adoption, Anyone, EgressTemplate, ExistingNamespaces, FactRule, FactSource, IngressTemplate,
+    PolicyTemplate, PolicyTemplateSpec, PolicyType, Retention,
 };
 use crate::facts;
 use crate::policy::{self, Direction};
 use crate::selector::{self, Selector};
 use crate::syntax::{is_dns_name, is_label_value};
 
+use super::object::REVISION;
 use super::render;
 use super::variable::{self, Text};
 
@@ -29,6 +31,13 @@ pub struct Template {
     pub selector: Selector,
     pub excluded: BTreeSet<String>,
     pub existing: ExistingNamespaces,
+    pub priority: i32,
+    pub retention: Retention,
+    pub adoption: Adoption,
+    pub suspended: bool,
+    pub contact: Option<String>,
+    /// In Git.
+    pub revision: Option<String>,
     pub sources: BTreeMap<String, FactSource>,
     pub facts_used: BTreeSet<String>,
     pub policies: Vec<PolicyTemplate>,
@@ -63,12 +72,18 @@ pub enum Error {
     RuleForm { peers: &'static str },
     #[error("{field} rules need {kind:?} in policyTypes")]
     RulesWithoutType { field: &'static str, kind: PolicyType },
+    #[error("a policy for each routed Service isolates for Ingress only")]
+    RoutedEgress,
+    #[error("a policy for each routed Service selects the Service's pods; write podSelector: {{}}")]
+    RoutedSelector,
     #[error("policyTypes is empty; write which directions are isolated")]
     NoPolicyTypes,
     #[error("a baseline needs at least one policy")]
     NoPolicies,
     #[error("{0:?} cannot name an object; use lower-case letters, digits, '-' and '.'")]
     Name(String),
+    #[error("{0:?} has more than 189 characters, and the name of a Service follows it")]
+    RoutedName(String),
     #[error("there are two policies named {0:?}")]
     NameTwice(String),
     #[error(
@@ -82,6 +97,7 @@ pub enum Error {
 }
 
 /// A rule of either direction.
+#[derive(Clone, Copy)]
 pub(super) struct Rule<'a> {
     pub fact: Option<&'a str>,
     pub peers: Option<&'a [NetworkPolicyPeer]>,
@@ -120,6 +136,11 @@ pub(super) fn rules(spec: &PolicyTemplateSpec, direction: Direction) -> Vec<Rule
 }
 
 impl Template {
+    /// Whether it makes policies for what the namespace's routes name.
+    pub fn is_routed(&self) -> bool {
+        self.policies.iter().any(|policy| policy.for_each.is_some())
+    }
+
     /// # Errors
     /// Everything that cannot be understood; nothing must then be rendered.
     pub fn parse(baseline: &NamespaceBaseline) -> Result<Self, Vec<Defect>> {
@@ -175,6 +196,12 @@ impl Template {
             selector,
             excluded: spec.excluded_namespaces.iter().cloned().collect(),
             existing: spec.existing_namespaces,
+            priority: spec.priority,
+            retention: spec.retention,
+            adoption: spec.adoption,
+            suspended: spec.suspend,
+            contact: spec.contact.clone(),
+            revision: baseline.annotations().get(REVISION).cloned(),
             sources: spec.facts.clone(),
             facts_used: reader.facts_used,
             policies: spec.policies.clone(),
@@ -223,6 +250,26 @@ impl Reader {
         let spec = &policy.spec;
         if spec.policy_types.is_empty() {
             self.defect(format!("{field}.spec.policyTypes"), Error::NoPolicyTypes);
+        }
+        if policy.for_each.is_some() {
+            if policy.name.len() > 189 {
+                self.defect(format!("{field}.name"), Error::RoutedName(policy.name.clone()));
+            }
+            if spec.policy_types.contains(&PolicyType::Egress) {
+                self.defect(format!("{field}.spec.policyTypes"), Error::RoutedEgress);
+            }
+            let selector = &spec.pod_selector;
+            if selector
+                .match_labels
+                .as_ref()
+                .is_some_and(|labels| !labels.is_empty())
+                || selector
+                    .match_expressions
+                    .as_ref()
+                    .is_some_and(|list| !list.is_empty())
+            {
+                self.defect(format!("{field}.spec.podSelector"), Error::RoutedSelector);
+            }
         }
         for (direction, kind) in Direction::BOTH
             .into_iter()

@@ -9,14 +9,16 @@ mod store;
 mod workload;
 
 pub use object::{
-    ContainerPort, Ingress, IngressBackend, IngressClass, Namespace, Phase, Pod, Service, ServicePort,
-    TargetPort,
+    ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Namespace, Node, Phase, Pod,
+    Service, ServicePort, TargetPort,
 };
 pub use observe::Observed;
 pub use store::Store;
 pub use workload::{Assembly, NAMESPACE_NAME, Owner, Workload};
 
 pub use crate::key::Key;
+
+use ipnet::IpNet;
 
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::PolicyRecord;
@@ -34,6 +36,11 @@ pub struct Cluster {
     pub services: Store<Service>,
     pub ingresses: Store<Ingress>,
     pub ingress_classes: Store<IngressClass>,
+    pub nodes: Store<Node>,
+    /// Only those that no controller made from a Service's selector.
+    pub endpoint_slices: Store<EndpointSlice>,
+    /// The blocks that Services' addresses come from.
+    pub service_ranges: Store<Vec<IpNet>>,
     pub baselines: Store<NamespaceBaseline>,
     pub standards: Store<LabelStandard>,
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::Owner;
 use crate::port::Protocol;
 use crate::selector::{Labels, Selector};
@@ -115,4 +117,21 @@ pub struct IngressClass {
     pub is_default: bool,
     /// The namespace of the Helm release that it came with: where its controller runs.
     pub release_namespace: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its own, inside and outside of the cluster's network.
+    pub addresses: Vec<IpAddr>,
+    /// Where its pods' addresses come from, if Kubernetes assigns them.
+    pub pod_ranges: Vec<IpNet>,
+}
+
+/// Endpoints that no controller made from a Service's selector: those of the API server, and what people write by hand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// In the slice's namespace; `None` for a slice that is no Service's.
+    pub service: Option<String>,
+    pub addresses: Vec<IpAddr>,
+    pub ports: Vec<(Protocol, u16)>,
 }

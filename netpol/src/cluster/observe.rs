@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    Cluster, ContainerPort, Ingress, IngressBackend, IngressClass, Key, Namespace, Owner, Phase, Pod,
-    Service, ServicePort, Store, TargetPort,
+    Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Namespace, Node,
+    Owner, Phase, Pod, Service, ServicePort, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::{PolicyObject, PolicyRecord};
@@ -65,9 +67,13 @@ impl Observed for core::Namespace {
     }
 
     fn observe(&self) -> Namespace {
+        /// The whole object once more, which nobody here asks for.
+        const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+        let mut annotations = self.annotations().clone();
+        annotations.remove(LAST_APPLIED);
         Namespace {
             labels: self.labels().clone(),
-            annotations: self.annotations().clone(),
+            annotations,
             terminating: self.metadata.deletion_timestamp.is_some(),
             created: self
                 .metadata
@@ -304,6 +310,96 @@ impl Observed for networking::IngressClass {
 
     fn store(cluster: &mut Cluster) -> &mut Store<IngressClass> {
         &mut cluster.ingress_classes
+    }
+}
+
+impl Observed for core::Node {
+    type Entry = Node;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> Node {
+        let listed = self
+            .status
+            .iter()
+            .flat_map(|status| status.addresses.iter().flatten());
+        let mut addresses: Vec<IpAddr> = listed
+            .filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"))
+            .filter_map(|address| address.address.parse().ok())
+            .collect();
+        let ranges = |spec: &core::NodeSpec| -> Vec<IpNet> {
+            let one = spec.pod_cidr.iter();
+            let all = spec.pod_cidrs.iter().flatten().chain(one);
+            all.filter_map(|range| range.parse().ok()).collect()
+        };
+        let mut pod_ranges = self.spec.as_ref().map(ranges).unwrap_or_default();
+        addresses.sort_unstable();
+        addresses.dedup();
+        pod_ranges.sort_unstable();
+        pod_ranges.dedup();
+        Node {
+            addresses,
+            pod_ranges,
+        }
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<Node> {
+        &mut cluster.nodes
+    }
+}
+
+impl Observed for discovery::EndpointSlice {
+    type Entry = EndpointSlice;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> EndpointSlice {
+        const SERVICE: &str = "kubernetes.io/service-name";
+        let mut addresses: Vec<IpAddr> = self
+            .endpoints
+            .iter()
+            .flatten()
+            .flat_map(|endpoint| &endpoint.addresses)
+            .filter_map(|address| address.parse().ok()) // a slice of names has none
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let port = |port: &discovery::EndpointPort| {
+            let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?;
+            Some((protocol, u16::try_from(port.port?).ok()?))
+        };
+        EndpointSlice {
+            service: self.labels().get(SERVICE).cloned(),
+            addresses,
+            ports: self.ports.iter().flatten().filter_map(port).collect(),
+        }
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<EndpointSlice> {
+        &mut cluster.endpoint_slices
+    }
+}
+
+impl Observed for networking::ServiceCIDR {
+    type Entry = Vec<IpNet>;
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn observe(&self) -> Vec<IpNet> {
+        let spec = self.spec.iter();
+        spec.flat_map(|spec| spec.cidrs.iter().flatten())
+            .filter_map(|range| range.parse().ok())
+            .collect()
+    }
+
+    fn store(cluster: &mut Cluster) -> &mut Store<Vec<IpNet>> {
+        &mut cluster.service_ranges
     }
 }
 

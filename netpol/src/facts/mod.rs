@@ -9,8 +9,11 @@
 //! that have the named port are all restarting) stays as it was last known; what never could be said stands for nothing,
 //! and the rules that use it are left out. Nothing is ever guessed, and no fact ever stands for everyone.
 
+mod address;
 mod dns;
 mod ingress;
+mod mesh;
+mod scrape;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +29,29 @@ use crate::selector::Selector;
 
 pub const DNS: &str = "dns";
 pub const INGRESS_CONTROLLERS: &str = "ingressControllers";
+pub const API_SERVER: &str = "apiServer";
+pub const NODES: &str = "nodes";
+pub const POD_RANGES: &str = "podRanges";
+pub const SERVICE_RANGES: &str = "serviceRanges";
+pub const PROMETHEUS: &str = "prometheus";
+pub const ISTIO: &str = "istio";
+pub const LINKERD: &str = "linkerd";
 
-/// The facts that every cluster has, unless they are pinned.
-pub const FOUND: [&str; 2] = [DNS, INGRESS_CONTROLLERS];
+/// The facts that are looked for in every cluster, unless they are pinned.
+pub const FOUND: [&str; 9] = [
+    DNS,
+    INGRESS_CONTROLLERS,
+    API_SERVER,
+    NODES,
+    POD_RANGES,
+    SERVICE_RANGES,
+    PROMETHEUS,
+    ISTIO,
+    LINKERD,
+];
+
+/// How many peers a rule of a fact has at most, as the schema of a status says.
+const PEERS: usize = 256;
 
 /// The label that the API server gives each namespace.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -77,6 +100,13 @@ pub fn resolve(
             ) => service::find(cluster, services),
             (_, DNS) => dns::find(cluster),
             (_, INGRESS_CONTROLLERS) => ingress::find(cluster),
+            (_, API_SERVER) => address::api_server(cluster),
+            (_, NODES) => address::nodes(cluster),
+            (_, POD_RANGES) => address::pod_ranges(cluster),
+            (_, SERVICE_RANGES) => address::service_ranges(cluster),
+            (_, PROMETHEUS) => scrape::find(cluster),
+            (_, ISTIO) => mesh::istio(cluster),
+            (_, LINKERD) => mesh::linkerd(cluster),
             _ => return None,
         };
         Some(settle(name, findings, last.map_or(&[], |fact| &fact.rules)))
@@ -139,6 +169,7 @@ fn settle(name: &str, found: Findings, last_known: &[FactRule]) -> Fact {
         seen.push(rule.clone());
         fresh
     });
+    let rules: Vec<FactRule> = rules.iter().flat_map(within_limits).collect();
     Fact {
         name: name.to_owned(),
         state: match (rules.is_empty(), kept) {
@@ -149,6 +180,14 @@ fn settle(name: &str, found: Findings, last_known: &[FactRule]) -> Fact {
         message: messages.join("; "),
         rules,
     }
+}
+
+/// The same rule as several, if it has more peers than one may have.
+fn within_limits(rule: &FactRule) -> impl Iterator<Item = FactRule> {
+    rule.peers.chunks(PEERS).map(|peers| FactRule {
+        peers: peers.to_vec(),
+        ..rule.clone()
+    })
 }
 
 /// The peers that stand for some pods of a namespace: a selector, and for those on their node's network the node's addresses.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use crate::api::baseline::{FactRule, ServiceReference};
 use crate::cluster::{Cluster, Key, Pod, Service, ServicePort, TargetPort};
 use crate::port::Protocol;
-use crate::selector::{Condition, Selector};
 
-use super::{Finding, Findings, peers, pods_of, ports};
+use super::{Finding, Findings, address_peer, peers, pods_of, ports};
 
 /// Finds what stands behind Services that were named by hand.
 pub(super) fn find(cluster: &Cluster, services: &[ServiceReference]) -> Findings {
@@ -34,10 +35,9 @@ pub(super) fn rule(
     service: &Service,
     asked: impl Fn(&ServicePort) -> bool,
 ) -> Result<(FactRule, BTreeSet<(Protocol, u16)>), String> {
-    let selector = service
-        .selector
-        .as_ref()
-        .ok_or("it has no selector, so its endpoints are written by hand; pin the fact with rules")?;
+    let Some(selector) = service.selector.as_ref() else {
+        return by_hand(cluster, key);
+    };
     let pods: Vec<&Pod> = pods_of(cluster, &key.namespace, selector).collect();
     let mut numbers = BTreeSet::new();
     for port in service.ports.iter().filter(|port| asked(port)) {
@@ -76,21 +76,36 @@ pub(super) fn rule(
     }
     let rule = FactRule {
         origin: String::new(),
-        peers: peers(&key.namespace, &labels(selector), pods.into_iter()),
+        peers: peers(
+            &key.namespace,
+            &selector.equalities().collect::<Vec<_>>(),
+            pods.into_iter(),
+        ),
         ports: ports(&numbers),
     };
     Ok((rule, numbers))
 }
 
-/// A Service's selector knows equality only.
-fn labels(selector: &Selector) -> Vec<(String, String)> {
-    selector
-        .requirements()
-        .filter_map(|requirement| match &requirement.condition {
-            Condition::In(values) => values
-                .first()
-                .map(|value| (requirement.key.clone(), value.clone())),
-            _ => None,
-        })
-        .collect()
+/// The endpoints of a Service without a selector, as they were written by hand.
+fn by_hand(cluster: &Cluster, key: &Key) -> Result<(FactRule, BTreeSet<(Protocol, u16)>), String> {
+    let slices = cluster.endpoint_slices.in_namespace(&key.namespace);
+    let own: Vec<_> = slices
+        .map(|(_, slice)| slice)
+        .filter(|slice| slice.service.as_ref() == Some(&key.name))
+        .collect();
+    let addresses: BTreeSet<IpNet> = own
+        .iter()
+        .flat_map(|slice| &slice.addresses)
+        .map(|ip| IpNet::from(*ip))
+        .collect();
+    let numbers: BTreeSet<_> = own.iter().flat_map(|slice| slice.ports.iter().copied()).collect();
+    if addresses.is_empty() || numbers.is_empty() {
+        return Err("it has no selector, and no endpoints are written for it".to_owned());
+    }
+    let rule = FactRule {
+        origin: String::new(),
+        peers: addresses.into_iter().map(address_peer).collect(),
+        ports: ports(&numbers),
+    };
+    Ok((rule, numbers))
 }

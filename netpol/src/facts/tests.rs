@@ -1,7 +1,8 @@
 use super::*;
 use crate::cluster::Observed;
-use k8s_openapi::api::core::v1::{Pod as CorePod, Service};
-use k8s_openapi::api::networking::v1::IngressClass;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod as CorePod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IngressClass, ServiceCIDR};
 
 /// A cluster from YAML documents of Services, Pods and IngressClasses.
 fn cluster(yaml: &str) -> Cluster {
@@ -21,6 +22,10 @@ fn add(cluster: &mut Cluster, yaml: &str) {
             "Service" => apply::<Service>(cluster, value),
             "Pod" => apply::<CorePod>(cluster, value),
             "IngressClass" => apply::<IngressClass>(cluster, value),
+            "Namespace" => apply::<Namespace>(cluster, value),
+            "Node" => apply::<Node>(cluster, value),
+            "EndpointSlice" => apply::<EndpointSlice>(cluster, value),
+            "ServiceCIDR" => apply::<ServiceCIDR>(cluster, value),
             other => panic!("{other}"),
         }
     }
@@ -361,4 +366,157 @@ fn a_controller_whose_pods_restart_stays_and_one_whose_class_is_gone_does_not() 
     cluster.ingress_classes = crate::cluster::Store::default();
     let after = resolved(&cluster, INGRESS_CONTROLLERS, std::slice::from_ref(&during));
     assert_eq!((after.state, after.rules.len()), (FactState::Unresolved, 0));
+}
+
+const API_SERVER_SLICE: &str = "
+kind: EndpointSlice
+metadata: {namespace: default, name: kubernetes, labels: {kubernetes.io/service-name: kubernetes}}
+addressType: IPv4
+endpoints: [{addresses: [198.51.100.2]}, {addresses: [198.51.100.1]}]
+ports: [{name: https, port: 6443, protocol: TCP}]
+";
+
+#[test]
+fn the_api_server_is_its_endpoints_and_not_its_service() {
+    let mut cluster = cluster(API_SERVER_SLICE);
+    let before = resolved(&cluster, API_SERVER, &[]);
+    assert_eq!(lines(&before), ["198.51.100.1/32 198.51.100.2/32 : TCP/6443"]);
+    assert_eq!(before.message, "EndpointSlice default/kubernetes");
+    add(
+        &mut cluster,
+        &API_SERVER_SLICE.replace("[{addresses: [198.51.100.2]}, {addresses: [198.51.100.1]}]", "[]"),
+    );
+    let during = resolved(&cluster, API_SERVER, std::slice::from_ref(&before));
+    assert_eq!(
+        (during.state, lines(&during)),
+        (FactState::LastKnown, lines(&before))
+    );
+    let never = resolved(&Cluster::default(), API_SERVER, &[]);
+    assert_eq!((never.state, never.rules.len()), (FactState::Unresolved, 0));
+}
+
+fn node(n: u8) -> String {
+    format!(
+        "
+kind: Node
+metadata: {{name: node-{n}}}
+spec: {{podCIDR: 10.244.{n}.0/24, podCIDRs: [10.244.{n}.0/24, 'fd00:10:244:{n}::/64']}}
+status: {{addresses: [{{type: InternalIP, address: 198.18.0.{n}}}, {{type: Hostname, address: node-{n}}}]}}
+"
+    )
+}
+
+#[test]
+fn nodes_are_their_addresses_and_pod_ranges_are_put_together() {
+    let nodes = yaml(&[&node(2), &node(3)]);
+    let cluster = cluster(&nodes);
+    assert_eq!(
+        lines(&resolved(&cluster, NODES, &[])),
+        ["198.18.0.2/32 198.18.0.3/32 :"]
+    );
+    assert_eq!(
+        lines(&resolved(&cluster, POD_RANGES, &[])),
+        ["10.244.2.0/23 fd00:10:244:2::/63 :"]
+    );
+    let fact = resolved(&Cluster::default(), POD_RANGES, &[]);
+    assert_eq!(fact.state, FactState::Unresolved);
+    assert!(fact.message.contains("spec.facts.podRanges"), "{}", fact.message);
+}
+
+#[test]
+fn no_rule_has_more_peers_than_a_status_can_hold() {
+    let mut cluster = Cluster::default();
+    for high in 0..3u8 {
+        for low in 0..200u8 {
+            let text = format!(
+                "{{kind: Node, metadata: {{name: n-{high}-{low}}}, status: {{addresses: [{{type: InternalIP, address: 10.0.{high}.{low}}}]}}}}"
+            );
+            add(&mut cluster, &text);
+        }
+    }
+    let fact = resolved(&cluster, NODES, &[]);
+    let sizes: Vec<_> = fact.rules.iter().map(|rule| rule.peers.len()).collect();
+    assert_eq!(sizes, [256, 256, 88]);
+    let again = resolved(&cluster, NODES, std::slice::from_ref(&fact));
+    assert_eq!(again, fact);
+}
+
+#[test]
+fn service_ranges_come_from_the_service_cidrs() {
+    let ranges = "{kind: ServiceCIDR, metadata: {name: kubernetes}, spec: {cidrs: [10.96.0.0/16, 'fd00:10:96::/112']}}";
+    assert_eq!(
+        lines(&resolved(&cluster(ranges), SERVICE_RANGES, &[])),
+        ["10.96.0.0/16 fd00:10:96::/112 :"]
+    );
+}
+
+#[test]
+fn prometheus_is_found_where_it_is_installed_and_nowhere_else() {
+    let pod = |namespace: &str| {
+        format!(
+            "
+kind: Pod
+metadata: {{namespace: {namespace}, name: prometheus-k8s-0, labels: {{app.kubernetes.io/name: prometheus}}}}
+spec: {{containers: []}}
+"
+        )
+    };
+    let namespace = "{kind: Namespace, metadata: {name: monitoring}}";
+    let mut there = cluster(&yaml(&[namespace, &pod("monitoring"), &pod("team-a")]));
+    let before = resolved(&there, PROMETHEUS, &[]);
+    assert_eq!(
+        lines(&before),
+        ["monitoring[app.kubernetes.io/name=prometheus] :"]
+    );
+    there.pods = crate::cluster::Store::default();
+    let during = resolved(&there, PROMETHEUS, std::slice::from_ref(&before));
+    assert_eq!(
+        (during.state, lines(&during)),
+        (FactState::LastKnown, lines(&before))
+    );
+    let tenant = resolved(&cluster(&pod("team-a")), PROMETHEUS, &[]);
+    assert_eq!((tenant.state, tenant.rules.len()), (FactState::Unresolved, 0));
+}
+
+#[test]
+fn meshes_are_the_services_of_their_control_planes() {
+    let istiod = "
+kind: Service
+metadata: {namespace: istio-system, name: istiod-canary, labels: {app: istiod, istio.io/rev: canary}}
+spec: {selector: {app: istiod, istio.io/rev: canary}, ports: [{name: https-dns, port: 15012}, {name: https-webhook, port: 443, targetPort: 15017}]}
+";
+    assert_eq!(
+        lines(&resolved(&cluster(istiod), ISTIO, &[])),
+        ["istio-system[app=istiod,istio.io/rev=canary] : TCP/15012 TCP/15017"]
+    );
+    let linkerd = "
+kind: Service
+metadata: {namespace: linkerd, name: linkerd-dst-headless}
+spec: {clusterIP: None, selector: {linkerd.io/control-plane-component: destination}, ports: [{port: 8086}]}
+";
+    assert_eq!(
+        lines(&resolved(&cluster(linkerd), LINKERD, &[])),
+        ["linkerd[linkerd.io/control-plane-component=destination] : TCP/8086"]
+    );
+    assert!(
+        resolved(&Cluster::default(), ISTIO, &[])
+            .message
+            .contains("spec.facts.istio")
+    );
+}
+
+#[test]
+fn a_service_whose_endpoints_are_written_by_hand_is_those_endpoints() {
+    let bare = KUBE_DNS.replace("  selector: {k8s-app: kube-dns}\n", "");
+    let slice = "
+kind: EndpointSlice
+metadata: {namespace: kube-system, name: dns-1, labels: {kubernetes.io/service-name: kube-dns}}
+addressType: IPv4
+endpoints: [{addresses: [192.0.2.53]}]
+ports: [{port: 53, protocol: UDP}]
+";
+    assert_eq!(
+        lines(&resolved(&cluster(&yaml(&[&bare, slice])), DNS, &[])),
+        ["192.0.2.53/32 : TCP/53 UDP/53"]
+    );
 }

@@ -1,7 +1,7 @@
 use super::super::testing::{baseline, namespace};
 use super::*;
 use crate::api::NamespaceBaseline;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Namespace};
 use crate::policy::Policy;
 use k8s_openapi::api::networking::v1::{NetworkPolicyIngressRule, NetworkPolicySpec};
 use proptest::prelude::*;
@@ -25,12 +25,12 @@ impl Model {
             .map(|(name, policy)| (name.as_str(), PolicyRecord::of(policy)))
             .collect();
         let stored = records.iter().map(|(name, record)| (*name, record)).collect();
-        plan(
-            "shop",
+        let place = Place {
+            name: "shop",
             namespace,
-            &Baselines::read(&cluster, &BTreeMap::new()),
-            &stored,
-        )
+            routes: &[],
+        };
+        plan(place, &Baselines::read(&cluster, &BTreeMap::new()), &stored)
     }
 
     /// As server-side apply by the owner of every field, but labels and annotations of others stay.
@@ -180,7 +180,9 @@ fn a_foreign_object_is_reported_and_neither_overwritten_nor_a_reason_to_open() {
     );
     assert_eq!(
         problems(&plan),
-        ["a/deny-all: there is a NetworkPolicy of that name that is not Ringfence's; rename or delete it"]
+        [
+            "a/deny-all: there is a NetworkPolicy of that name that is not Ringfence's; rename or delete it, or set spec.adoption"
+        ]
     );
 }
 
@@ -210,8 +212,8 @@ fn of_two_baselines_that_make_one_name_the_first_wins_and_both_are_told() {
     assert_eq!(
         problems(&plan),
         [
-            "b/default-deny: the baseline a makes a policy of that name too, and comes first by name",
-            "a/default-deny: the baseline b makes a policy of that name too; this one comes first by name",
+            "b/default-deny: the baseline a makes a policy of that name too, and comes first by name; set spec.priority",
+            "a/default-deny: the baseline b makes a policy of that name too; this one comes first by name; set spec.priority",
         ]
     );
     model.converge(&red(), &both);
@@ -270,6 +272,121 @@ fn a_namespace_that_is_being_deleted_is_left_alone() {
     );
 }
 
+/// The starter with further fields of its specification, as `priority: 10`.
+fn with(name: &str, fields: &str, policies: &[&str]) -> NamespaceBaseline {
+    let mut spec = serde_yaml_ng::to_value(starter(name, policies).spec).unwrap();
+    let fields: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(fields).unwrap();
+    spec.as_mapping_mut().unwrap().extend(fields);
+    NamespaceBaseline {
+        spec: serde_yaml_ng::from_value(spec).unwrap(),
+        ..starter(name, policies)
+    }
+}
+
+#[test]
+fn of_two_baselines_that_make_one_name_the_one_of_higher_priority_wins_and_nothing_is_wrong() {
+    let both = [
+        starter("a", &["default-deny"]),
+        with("b", "priority: 10", &["default-deny", "allow-dns"]),
+    ];
+    let mut model = Model::default();
+    assert_eq!(problems(&model.plan(&red(), &both)), [""; 0]);
+    model.converge(&red(), &both);
+    assert_eq!(
+        model.stored["default-deny"].metadata.labels.as_ref().unwrap()["ringfence.dev/baseline"],
+        "b"
+    );
+}
+
+#[test]
+fn what_opens_goes_before_what_closes() {
+    let mut model = Model::default();
+    model.converge(
+        &red(),
+        &[starter("a", &["a-deny", "b-allow", "c-deny", "d-allow"])],
+    );
+    assert_eq!(
+        steps(&model.plan(&red(), &[])),
+        [
+            "Delete b-allow",
+            "Delete d-allow",
+            "Delete a-deny",
+            "Delete c-deny"
+        ]
+    );
+}
+
+#[test]
+fn what_is_kept_stays_when_the_namespace_leaves_and_when_the_baseline_is_gone() {
+    let kept = with("a", "retention: Keep", &["default-deny", "allow-dns"]);
+    let mut model = Model::default();
+    model.converge(&red(), std::slice::from_ref(&kept));
+    let left = namespace(&[]);
+    assert_eq!(model.plan(&left, std::slice::from_ref(&kept)).actions, []);
+    assert_eq!(model.plan(&red(), &[]).actions, []);
+    let smaller = with("a", "retention: Keep", &["default-deny"]);
+    assert_eq!(
+        steps(&model.plan(&red(), &[smaller])),
+        ["Delete allow-dns"],
+        "a policy that the template no longer has is no namespace that leaves"
+    );
+}
+
+#[test]
+fn a_suspended_baseline_makes_mends_and_removes_nothing_and_keeps_its_names() {
+    let mut model = Model::default();
+    model.converge(&red(), &[starter("a", &["default-deny", "allow-dns"])]);
+    model.stored.remove("allow-dns");
+    let suspended = with("a", "suspend: true", &["default-deny", "allow-dns", "allow-more"]);
+    assert_eq!(model.plan(&red(), std::slice::from_ref(&suspended)).actions, []);
+    assert_eq!(
+        model
+            .plan(&namespace(&[]), std::slice::from_ref(&suspended))
+            .actions,
+        []
+    );
+    let other = starter("b", &["allow-dns", "allow-own"]);
+    assert_eq!(
+        steps(&model.plan(&red(), &[suspended, other])),
+        ["Missing allow-own"]
+    );
+}
+
+#[test]
+fn an_object_of_somebody_else_s_is_adopted_as_the_baseline_says() {
+    let mut equal = Model::default();
+    equal.converge(&red(), &[starter("a", &["default-deny"])]);
+    let theirs = equal.stored.get_mut("default-deny").unwrap();
+    (theirs.metadata.labels, theirs.metadata.annotations) = (None, None);
+    let mut unequal = Model::default();
+    unequal.store_foreign("default-deny");
+
+    for (model, adoption, expected) in [
+        (&equal, "Never", None),
+        (&equal, "IfEqual", Some("Adopted default-deny")),
+        (&equal, "Force", Some("Adopted default-deny")),
+        (&unequal, "Never", None),
+        (&unequal, "IfEqual", None),
+        (&unequal, "Force", Some("Adopted default-deny")),
+    ] {
+        let baselines = [with("a", &format!("adoption: {adoption}"), &["default-deny"])];
+        let plan = model.plan(&red(), &baselines);
+        assert_eq!(
+            steps(&plan),
+            expected.into_iter().collect::<Vec<_>>(),
+            "{adoption}"
+        );
+        assert_eq!(plan.problems.is_empty(), expected.is_some(), "{adoption}");
+        let mut model = model.clone();
+        model.converge(&red(), &baselines);
+        assert_eq!(
+            model.plan(&red(), &baselines).actions,
+            [],
+            "{adoption}: and then all is well"
+        );
+    }
+}
+
 /// What a tenant or a platform team may do at any time.
 #[derive(Debug, Clone)]
 enum Event {
@@ -324,7 +441,7 @@ proptest! {
                 }
                 Event::Foreign(name) => model.store_foreign(name),
                 Event::RemoveForeign => {
-                    model.stored.retain(|_, policy| PolicyRecord::of(policy) != PolicyRecord::Foreign);
+                    model.stored.retain(|_, policy| !matches!(PolicyRecord::of(policy), PolicyRecord::Foreign { .. }));
                 }
                 Event::Template(names) => baselines = [starter("a", &names)],
             }

@@ -31,7 +31,12 @@ fn rendered(spec: &str, facts: &[(&str, &str)]) -> Result<Rendered, Error> {
         .insert("office".to_owned(), "198.51.100.0/24".to_owned());
     shop.annotations
         .insert("prose".to_owned(), "not a label value".to_owned());
-    render(&template, &facts, "shop", &shop).remove(1).1
+    let place = Place {
+        name: "shop",
+        namespace: &shop,
+        routes: &[],
+    };
+    render(&template, &facts, place).remove(1).1
 }
 
 fn spec(spec: &str, facts: &[(&str, &str)]) -> NetworkPolicySpec {
@@ -127,12 +132,89 @@ fn everyone_is_allowed_only_where_the_template_says_anyone() {
 }
 
 #[test]
+fn a_policy_for_each_routed_service_opens_its_pods_and_ports_and_no_others() {
+    let template = template(
+        "web",
+        "{namespaceSelector: {}, policies: [{name: allow-ingress, forEach: RoutedService,
+            spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{fact: ingressControllers}]}}]}",
+    );
+    let peer = "[{peers: [{ipBlock: {cidr: 192.0.2.7/32}}]}]";
+    let facts = [fact("ingressControllers", peer)].into();
+    let routes = [RoutedService {
+        name: "web".to_owned(),
+        pods: [("app".to_owned(), "web".to_owned())].into(),
+        ports: [
+            (crate::port::Protocol::Tcp, TargetPort::Number(8080)),
+            (crate::port::Protocol::Tcp, TargetPort::Name("admin".to_owned())),
+        ]
+        .into(),
+    }];
+    let shop = namespace(&[]);
+    let of = |routes| {
+        let place = Place {
+            name: "shop",
+            namespace: &shop,
+            routes,
+        };
+        render(&template, &facts, place)
+    };
+    let (name, rendered) = of(&routes).remove(0);
+    assert_eq!(name, "allow-ingress-web");
+    let policy = rendered.unwrap().policy;
+    assert_eq!(policy.metadata.name.as_deref(), Some("allow-ingress-web"));
+    insta::assert_yaml_snapshot!(policy.spec.unwrap());
+    assert!(of(&[]).is_empty(), "where nothing is routed nothing is opened");
+}
+
+#[test]
+fn a_policy_says_where_it_comes_from_and_whom_to_ask() {
+    let mut baseline = super::super::testing::baseline(
+        "starter",
+        "{namespaceSelector: {}, contact: '#platform', policies: [{name: p, spec: {podSelector: {}, policyTypes: [Ingress]}}]}",
+    );
+    baseline.metadata.annotations = Some([(REVISION.to_owned(), "4f2c9d1".to_owned())].into());
+    let template = Template::parse(&baseline).unwrap();
+    let shop = namespace(&[]);
+    let place = Place {
+        name: "shop",
+        namespace: &shop,
+        routes: &[],
+    };
+    let rendered = render(&template, &Facts::new(), place).remove(0).1.unwrap();
+    let annotations = rendered.policy.metadata.annotations.as_ref().unwrap();
+    assert!(
+        annotations[DESCRIPTION].ends_with("ask #platform."),
+        "{}",
+        annotations[DESCRIPTION]
+    );
+    assert_eq!(
+        (annotations[REVISION].as_str(), annotations[GENERATION].as_str()),
+        ("4f2c9d1", "1")
+    );
+    let later = Template {
+        revision: Some("other".to_owned()),
+        ..template
+    };
+    let later = render(&later, &Facts::new(), place).remove(0).1.unwrap();
+    assert_eq!(
+        later.digest, rendered.digest,
+        "a commit that changes nothing writes nothing"
+    );
+}
+
+#[test]
 fn the_starter_closes_a_namespace_but_for_dns() {
     let starter = include_str!("../../../../policies/baselines/starter.yaml");
     let baseline: crate::api::NamespaceBaseline = serde_yaml_ng::from_str(starter).unwrap();
     let template = Template::parse(&baseline).unwrap();
     let facts = [fact("dns", TWO_DNS), fact("ingressControllers", "[]")].into();
-    let policies = render(&template, &facts, "shop", &namespace(&[]));
+    let shop = namespace(&[]);
+    let place = Place {
+        name: "shop",
+        namespace: &shop,
+        routes: &[],
+    };
+    let policies = render(&template, &facts, place);
     let policies: Vec<_> = policies
         .into_iter()
         .map(|(name, rendered)| (name, rendered.unwrap().policy.spec))

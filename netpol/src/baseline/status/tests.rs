@@ -144,3 +144,37 @@ fn the_time_of_a_condition_is_that_of_its_last_transition() {
     let third = status(&baseline, &tally(&[("a", foreign())]), Some(&second), &at(3));
     assert_eq!((time(&third, "Valid"), time(&third, "Ready")), (1, 3));
 }
+
+#[test]
+fn what_is_matched_conflicting_and_degraded_is_said_each_for_itself() {
+    let failing = Outcome {
+        failure: Some("refused".to_owned()),
+        ..Outcome::default()
+    };
+    let outcomes = [("a", failing), ("b", foreign()), ("c", ready())];
+    let now = status(&read(GOOD), &tally(&outcomes), None, &at(1));
+    assert_eq!(
+        said(&now, "Matched"),
+        "Matched=True Selected: 3 namespaces are selected"
+    );
+    assert!(said(&now, "Conflicting").starts_with("Conflicting=True NameTaken: b/deny: "));
+    assert_eq!(
+        said(&now, "Degraded"),
+        "Degraded=True Failing: a: refused; ingressControllers stands for nothing"
+    );
+    let nowhere = status(&read(GOOD), &tally(&[]), None, &at(1));
+    assert!(said(&nowhere, "Matched").starts_with("Matched=False NoNamespace"));
+    assert!(said(&nowhere, "Conflicting").starts_with("Conflicting=False"));
+}
+
+#[test]
+fn a_suspended_baseline_is_not_ready_and_says_why() {
+    let suspended = read(&GOOD.replace("{namespaceSelector", "{suspend: true, namespaceSelector"));
+    let status = status(&suspended, &tally(&[("a", ready())]), None, &at(1));
+    assert!(
+        said(&status, "Ready")
+            .starts_with("Ready=False Suspended: spec.suspend is true: 1 namespaces are left as they are"),
+        "{}",
+        said(&status, "Ready")
+    );
+}

@@ -216,3 +216,34 @@ fn the_name_of_a_baseline_can_label_what_it_makes() {
     let defects = Template::parse(&baseline(&"x".repeat(64), spec)).unwrap_err();
     assert_eq!(defects[0].field, "metadata.name");
 }
+
+#[test]
+fn a_policy_for_each_routed_service_isolates_for_ingress_and_selects_nothing_itself() {
+    let of = |name: &str, spec: &str| {
+        defects(&format!(
+            "{{namespaceSelector: {{}}, policies: [{{name: {name}, forEach: RoutedService, spec: {spec}}}]}}"
+        ))
+    };
+    assert_eq!(
+        of(
+            "p",
+            "{podSelector: {}, policyTypes: [Ingress], ingress: [{fact: ingressControllers}]}"
+        ),
+        [""; 0]
+    );
+    assert_eq!(
+        of("p", "{podSelector: {}, policyTypes: [Ingress, Egress]}"),
+        ["spec.policies[0].spec.policyTypes: a policy for each routed Service isolates for Ingress only"]
+    );
+    assert_eq!(
+        of(
+            "p",
+            "{podSelector: {matchLabels: {a: b}}, policyTypes: [Ingress]}"
+        ),
+        [
+            "spec.policies[0].spec.podSelector: a policy for each routed Service selects the Service's pods; write podSelector: {}"
+        ]
+    );
+    let long = of(&"p".repeat(190), "{podSelector: {}, policyTypes: [Ingress]}");
+    assert!(long[0].contains("more than 189 characters"), "{long:?}");
+}

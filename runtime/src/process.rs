@@ -1,0 +1,63 @@
+//! How a long-running program begins: its settings, its log, its registry of metrics, and a way to the API server.
+
+use std::future::Future;
+use std::io;
+
+use kube::Client;
+use prometheus::Registry;
+
+use crate::health::{self, Readiness};
+use crate::settings::{self, Settings};
+use crate::shutdown;
+use crate::telemetry::{self, Log};
+
+/// What every program has once it runs.
+pub struct Process<S> {
+    pub settings: S,
+    pub registry: Registry,
+    pub readiness: Readiness,
+    pub client: Client,
+}
+
+/// A program cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
+    #[error(transparent)]
+    Log(#[from] telemetry::Error),
+    #[error("no way to the API server, neither a service account nor a kubeconfig: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// Begins a program. `log` says where its settings have those of its log.
+///
+/// # Errors
+/// If its settings cannot be used, or there is no way to the API server.
+pub async fn begin<S: Settings>(log: impl FnOnce(&S) -> &Log) -> Result<Process<S>, Error> {
+    let settings: S = settings::load()?;
+    telemetry::start(log(&settings))?;
+    Ok(Process {
+        settings,
+        registry: Registry::new(),
+        readiness: Readiness::default(),
+        client: Client::try_default().await?,
+    })
+}
+
+/// Works until the process is asked to end or the work ends by itself, and answers for its health meanwhile; whether the work ended.
+///
+/// # Errors
+/// If the health server cannot listen, or signals cannot be heard.
+pub async fn run(
+    address: std::net::SocketAddr,
+    readiness: Readiness,
+    registry: Registry,
+    work: impl Future<Output = ()>,
+) -> io::Result<bool> {
+    tokio::select! {
+        asked = shutdown::requested() => asked.map(|()| false),
+        served = health::serve(address, readiness, registry) => served.map(|()| false),
+        () = work => Ok(true),
+    }
+}
