@@ -259,9 +259,11 @@ fn object(
     } else {
         format!("{about}\n")
     };
+    // In lines, since `kubectl describe` cuts each after 140 characters.
     let description = format!(
-        "{about}Made by Ringfence from the NamespaceBaseline {baseline}. Edits are undone; to allow more, add a NetworkPolicy of \
-         your own to this namespace (policies add up). To change it everywhere, ask {}.",
+        "{about}Made by Ringfence from the NamespaceBaseline {baseline}; edits are undone.\n\
+         To allow more, add a NetworkPolicy of your own to this namespace: policies add up.\n\
+         To change it everywhere, ask {}.",
         template.contact.as_deref().unwrap_or("who owns the baseline"),
     );
     let retention = match template.retention {
