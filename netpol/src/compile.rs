@@ -6,10 +6,21 @@
 //! ports. A packet costs the look-up of the class, of the decision and of the port, however many rules there are.
 //!
 //! The output depends on the cluster's state only. Its indices are canonical (tables are sorted), so that two equal
-//! states compile to `==` rules; they mean nothing beyond one [`NodeRules`]. What programs a kernel, and so needs
-//! identifiers that outlive one compilation, numbers the *contents* of the tables.
+//! states compile to `==` rules; they mean nothing beyond one [`NodeRules`].
+//!
+//! There are two ways to these rules. [`compile`] makes them from scratch, and is the plain one. [`Compiler`] follows a cluster and
+//! says what each change changes, as a [`Delta`] in identifiers that outlive it: for who programs a kernel. Tests hold both equal.
 
+mod canonical;
+mod compiler;
+mod contents;
 mod decide;
+pub mod delta;
+mod force;
+mod grants;
+mod index;
+mod places;
+mod population;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +28,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::cluster::{Cluster, Key, Pod};
+use crate::cluster::{Cluster, Key, Pod, Service};
 use crate::policy::{Direction, Peer, Policy};
 use crate::port::{PortSet, Protocol, Transport};
+
+pub use compiler::Compiler;
+pub use delta::Delta;
 
 use decide::decide;
 use tables::Tables;
@@ -61,13 +75,13 @@ pub struct NodeRules {
 
 /// A local pod. A direction without a ruleset is not isolated: everything is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct Endpoint<R = RulesetIx> {
     /// Tells a pod from a later one of the same name.
     pub uid: String,
     /// Empty while the pod has none.
     pub addresses: Vec<IpAddr>,
-    pub ingress: Option<RulesetIx>,
-    pub egress: Option<RulesetIx>,
+    pub ingress: Option<R>,
+    pub egress: Option<R>,
 }
 
 /// A set of addresses that every rule of this node treats alike.
@@ -180,16 +194,9 @@ fn select<'a>(cluster: &'a Cluster, local: &[(&'a Key, &'a Pod)]) -> Vec<Selecte
 }
 
 fn service_ports(cluster: &Cluster) -> BTreeSet<(IpAddr, Protocol, u16)> {
-    let services = cluster.services.values();
-    services
-        .flat_map(|service| {
-            let ports = service.ports.iter();
-            ports.flat_map(|port| {
-                service
-                    .cluster_ips
-                    .iter()
-                    .map(|ip| (*ip, port.protocol, port.port))
-            })
-        })
+    cluster
+        .services
+        .values()
+        .flat_map(Service::addressed_ports)
         .collect()
 }

@@ -3,11 +3,13 @@
 //! Each object is converted on arrival to just the fields that matter here, so that an update which changes
 //! nothing of them is seen as no change. The state depends on the objects only, never on the order of events.
 
+mod journal;
 mod object;
 mod observe;
 mod store;
 mod workload;
 
+pub use journal::Changes;
 pub use object::{
     ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Namespace, Node, Phase, Pod,
     Service, ServicePort, TargetPort,

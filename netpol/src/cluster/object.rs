@@ -80,6 +80,14 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
 }
 
+impl Service {
+    /// The addresses and ports of its own.
+    pub fn addressed_ports(&self) -> impl Iterator<Item = (IpAddr, Protocol, u16)> + '_ {
+        let ports = self.ports.iter();
+        ports.flat_map(|port| self.cluster_ips.iter().map(|ip| (*ip, port.protocol, port.port)))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
     pub name: Option<String>,

@@ -1,58 +1,104 @@
 //! A store of one kind of object.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::journal::{Changes, Journal};
 use crate::key::Key;
 
-/// The objects of one kind, in the order of their keys.
-#[derive(Debug, Clone, PartialEq)]
+/// The objects of one kind, in the order of their keys. Objects are shared: who keeps one keeps it as it was.
+#[derive(Debug, Clone)]
 pub struct Store<T> {
-    objects: BTreeMap<Key, T>,
+    objects: BTreeMap<Key, Arc<T>>,
+    journal: Journal,
 }
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
         Self {
             objects: BTreeMap::new(),
+            journal: Journal::default(),
         }
+    }
+}
+
+/// Equal objects; it does not matter how they came to be there.
+impl<T: PartialEq> PartialEq for Store<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.objects == other.objects
     }
 }
 
 impl<T: PartialEq> Store<T> {
     /// Adds or replaces an object; whether that changed anything.
     pub fn apply(&mut self, key: Key, object: T) -> bool {
-        if self.objects.get(&key) == Some(&object) {
+        if self.get(&key) == Some(&object) {
             return false;
         }
-        self.objects.insert(key, object);
+        self.journal.note(key.clone());
+        self.objects.insert(key, Arc::new(object));
         true
     }
 
     /// Removes an object; whether it was there.
     pub fn delete(&mut self, key: &Key) -> bool {
-        self.objects.remove(key).is_some()
+        let found = self.objects.remove_entry(key);
+        found.map(|(key, _)| self.journal.note(key)).is_some()
     }
 
     /// Replaces everything by the result of a new list; whether that changed anything.
     pub fn reset(&mut self, objects: impl IntoIterator<Item = (Key, T)>) -> bool {
         let fresh: BTreeMap<Key, T> = objects.into_iter().collect();
-        let changed = self.objects != fresh;
-        self.objects = fresh;
-        changed
+        let mut changed: Vec<Key> = Vec::new();
+        self.objects.retain(|key, _| {
+            let stays = fresh.contains_key(key);
+            if !stays {
+                changed.push(key.clone());
+            }
+            stays
+        });
+        for (key, object) in fresh {
+            if self.get(&key) != Some(&object) {
+                changed.push(key.clone());
+                self.objects.insert(key, Arc::new(object));
+            }
+        }
+        let any = !changed.is_empty();
+        self.journal.note_all(changed);
+        any
     }
 }
 
 impl<T> Store<T> {
     pub fn get(&self, key: &Key) -> Option<&T> {
+        self.objects.get(key).map(Arc::as_ref)
+    }
+
+    /// The object itself, for who keeps it beyond the next change.
+    pub fn shared(&self, key: &Key) -> Option<&Arc<T>> {
         self.objects.get(key)
     }
 
+    /// Grows with every change.
+    pub fn revision(&self) -> u64 {
+        self.journal.revision()
+    }
+
+    /// What changed since that revision of this store.
+    pub fn changes(&self, since: u64) -> Changes<'_> {
+        self.journal.since(since)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &T)> {
-        self.objects.iter()
+        self.objects.iter().map(|(key, object)| (key, object.as_ref()))
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.objects.keys()
     }
 
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.objects.values()
+        self.objects.values().map(Arc::as_ref)
     }
 
     /// The objects of one namespace, in the order of their names.
@@ -65,6 +111,7 @@ impl<T> Store<T> {
         self.objects
             .range(first..)
             .take_while(move |(key, _)| key.namespace == namespace)
+            .map(|(key, object)| (key, object.as_ref()))
     }
 
     pub fn len(&self) -> usize {
@@ -110,5 +157,20 @@ mod tests {
             .map(|(key, ())| key.name.as_str())
             .collect();
         assert_eq!(names, ["1", "2"]);
+    }
+
+    #[test]
+    fn who_follows_hears_of_what_changed_and_of_nothing_else() {
+        let mut store = Store::default();
+        for (name, object) in [("gone", 1), ("kept", 2), ("other", 3)] {
+            store.apply(Key::new("a", name), object);
+        }
+        let kept = Arc::clone(store.shared(&Key::new("a", "kept")).unwrap());
+        let before = store.revision();
+        store.apply(Key::new("a", "other"), 3);
+        store.reset([(Key::new("a", "kept"), 2), (Key::new("a", "other"), 4)]);
+        let (gone, other) = (Key::new("a", "gone"), Key::new("a", "other"));
+        assert_eq!(store.changes(before), Changes::Keys(vec![&other, &gone]));
+        assert!(Arc::ptr_eq(store.shared(&Key::new("a", "kept")).unwrap(), &kept));
     }
 }

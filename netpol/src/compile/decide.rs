@@ -61,7 +61,7 @@ fn decide_ruleset(
 
 impl OpenRule {
     /// What it opens to a class that is among its peers.
-    fn ports_for(&self, class: &Class) -> PortSet {
+    pub(super) fn ports_for(&self, class: &Class) -> PortSet {
         if self.named_ports.is_empty() {
             return self.ports.clone();
         }

@@ -245,7 +245,7 @@ impl<'a> Tables<'a> {
 
 impl OpenRule {
     /// Whether it can never open anything.
-    fn is_void(&self) -> bool {
+    pub(super) fn is_void(&self) -> bool {
         self.peers.as_ref().is_some_and(Vec::is_empty)
             || (self.ports.is_empty() && self.named_ports.is_empty())
     }
@@ -262,11 +262,11 @@ fn rules_of(policy: &Policy) -> impl Iterator<Item = (Direction, &Rule)> {
 }
 
 /// Whether a block holds the addresses of `prefix` that are in no longer prefix of the table.
-fn covers(block: &IpBlock, prefix: IpNet) -> bool {
+pub(super) fn covers(block: &IpBlock, prefix: IpNet) -> bool {
     block.cidr.contains(&prefix) && !block.except.iter().any(|except| except.contains(&prefix))
 }
 
-fn intersection(a: &Class, b: &Class) -> Class {
+pub(super) fn intersection(a: &Class, b: &Class) -> Class {
     Class {
         peers: a
             .peers

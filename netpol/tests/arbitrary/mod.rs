@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test takes what it needs")]
 
+pub mod event;
+
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;

@@ -1,0 +1,109 @@
+//! From identifiers that depend on what came before to indices that depend on the contents only.
+
+use std::collections::BTreeMap;
+
+use super::compiler::Compiler;
+use super::delta::{self, ClassId, RulesetId};
+use super::{ANYONE, Class, ClassIx, Endpoint, NodeRules, OpenRule, PeerIx, Ruleset, RulesetIx};
+use crate::policy::Peer;
+
+impl Compiler {
+    /// The rules in canonical form, `==` what [`compile`](super::compile) makes of the same cluster. At the cost of all that there is.
+    pub fn rules(&self) -> NodeRules {
+        let mut peers: Vec<(&Peer, PeerIx)> = self.peers.iter().map(|(id, peer)| (peer, id)).collect();
+        peers.sort_unstable();
+        let numbers: BTreeMap<PeerIx, PeerIx> = peers
+            .iter()
+            .zip(0..)
+            .map(|((_, id), index)| (*id, index))
+            .collect();
+        let renumber = |ids: &[PeerIx]| {
+            let mut indices: Vec<PeerIx> = ids.iter().filter_map(|id| numbers.get(id)).copied().collect();
+            indices.sort_unstable();
+            indices
+        };
+
+        let mut classes: Vec<(Class, ClassId)> = self
+            .classes
+            .iter()
+            .map(|(id, class)| {
+                let class = Class {
+                    peers: renumber(&class.peers),
+                    named_ports: class.named_ports.clone(),
+                };
+                (class, id)
+            })
+            .collect();
+        classes.push((Class::default(), delta::ANYONE));
+        classes.sort_unstable();
+        let class_of: BTreeMap<ClassId, ClassIx> = classes
+            .iter()
+            .zip(0..)
+            .map(|((_, id), index)| (*id, index))
+            .collect();
+
+        let mut rulesets: Vec<(Ruleset, RulesetId)> = self
+            .rulesets
+            .iter()
+            .map(|(id, ruleset)| {
+                let mut rules: Vec<OpenRule> = ruleset
+                    .rules
+                    .iter()
+                    .map(|rule| OpenRule {
+                        peers: rule.peers.as_deref().map(renumber),
+                        ..rule.clone()
+                    })
+                    .collect();
+                rules.sort_unstable();
+                let direction = ruleset.direction;
+                (Ruleset { direction, rules }, id)
+            })
+            .collect();
+        rulesets.sort_unstable();
+        let ruleset_of: BTreeMap<RulesetId, RulesetIx> = rulesets
+            .iter()
+            .zip(0..)
+            .map(|((_, id), index)| (*id, index))
+            .collect();
+
+        let state = self.snapshot();
+        let class = |id: Option<ClassId>| id.and_then(|id| class_of.get(&id)).copied().unwrap_or(ANYONE);
+        let ruleset = |id: Option<RulesetId>| id.and_then(|id| ruleset_of.get(&id)).copied();
+        let decisions = self.grants().iter().filter_map(|((of, to), ports)| {
+            let pair = (*ruleset_of.get(&of)?, *class_of.get(&to)?);
+            Some((pair, ports.clone()))
+        });
+        NodeRules {
+            decisions: decisions.collect(),
+            endpoints: state
+                .endpoints
+                .into_iter()
+                .filter_map(|(key, endpoint)| {
+                    let endpoint = endpoint?;
+                    let endpoint = Endpoint {
+                        uid: endpoint.uid,
+                        addresses: endpoint.addresses,
+                        ingress: ruleset(endpoint.ingress),
+                        egress: ruleset(endpoint.egress),
+                    };
+                    Some((key, endpoint))
+                })
+                .collect(),
+            peers: peers.into_iter().map(|(peer, _)| peer.clone()).collect(),
+            classes: classes.into_iter().map(|(class, _)| class).collect(),
+            addresses: state
+                .addresses
+                .into_iter()
+                .map(|(at, id)| (at, class(id)))
+                .collect(),
+            blocks: state
+                .prefixes
+                .into_iter()
+                .map(|(at, id)| (at, class(id)))
+                .collect(),
+            rulesets: rulesets.into_iter().map(|(ruleset, _)| ruleset).collect(),
+            service_ports: state.services.into_keys().collect(),
+            defects: self.defective().map(|policy| policy.defects.len()).sum(),
+        }
+    }
+}

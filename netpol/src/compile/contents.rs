@@ -1,0 +1,159 @@
+//! Contents with identifiers that stand for them, as long as somebody holds them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Numbers contents. An identifier keeps its content until nobody holds it any more, and is then the last to be given out
+/// again: after four milliards of others.
+#[derive(Debug)]
+pub(super) struct Contents<T> {
+    ids: BTreeMap<Arc<T>, u32>,
+    kept: BTreeMap<u32, Kept<T>>,
+    first: u32,
+    next: u32,
+    born: BTreeSet<u32>,
+    idle: BTreeSet<u32>,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    content: Arc<T>,
+    holders: usize,
+}
+
+/// What came to be and ceased to be since the last [`Contents::settle`].
+#[derive(Debug)]
+pub(super) struct Settled<T> {
+    pub(super) born: Vec<(u32, Arc<T>)>,
+    pub(super) gone: Vec<(u32, Arc<T>)>,
+}
+
+impl<T: Ord + Clone> Contents<T> {
+    /// Gives out `first` and what comes after it.
+    pub(super) fn new(first: u32) -> Self {
+        Self {
+            ids: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            first,
+            next: first,
+            born: BTreeSet::new(),
+            idle: BTreeSet::new(),
+        }
+    }
+
+    /// The identifier of a content. Nobody holds it by that.
+    pub(super) fn intern(&mut self, content: &T) -> u32 {
+        if let Some(id) = self.ids.get(content) {
+            return *id;
+        }
+        while self.kept.contains_key(&self.next) {
+            self.advance();
+        }
+        let id = self.next;
+        self.advance();
+        let content = Arc::new(content.clone());
+        self.ids.insert(Arc::clone(&content), id);
+        self.kept.insert(id, Kept { content, holders: 0 });
+        self.born.insert(id);
+        self.idle.insert(id);
+        id
+    }
+
+    pub(super) fn hold(&mut self, id: u32) {
+        if let Some(kept) = self.kept.get_mut(&id) {
+            kept.holders += 1;
+            if kept.holders == 1 {
+                self.idle.remove(&id);
+            }
+        }
+    }
+
+    /// It stays until the next [`Self::settle`].
+    pub(super) fn release(&mut self, id: u32) {
+        if let Some(kept) = self.kept.get_mut(&id) {
+            kept.holders = kept.holders.saturating_sub(1);
+            if kept.holders == 0 {
+                self.idle.insert(id);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<&Arc<T>> {
+        self.kept.get(&id).map(|kept| &kept.content)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.kept.iter().map(|(id, kept)| (*id, kept.content.as_ref()))
+    }
+
+    /// Forgets what nobody holds. What came and went in between is in neither list.
+    pub(super) fn settle(&mut self) -> Settled<T> {
+        let born = std::mem::take(&mut self.born);
+        let mut gone = Vec::new();
+        for id in std::mem::take(&mut self.idle) {
+            if let Some(kept) = self.kept.remove(&id) {
+                self.ids.remove(&kept.content);
+                if !born.contains(&id) {
+                    gone.push((id, kept.content));
+                }
+            }
+        }
+        let born = born
+            .into_iter()
+            .filter_map(|id| Some((id, Arc::clone(self.get(id)?))));
+        Settled {
+            born: born.collect(),
+            gone,
+        }
+    }
+
+    fn advance(&mut self) {
+        self.next = self.next.checked_add(1).unwrap_or(self.first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids<T>(list: &[(u32, Arc<T>)]) -> Vec<u32> {
+        list.iter().map(|(id, _)| *id).collect()
+    }
+
+    #[test]
+    fn a_content_keeps_its_identifier_while_somebody_holds_it() {
+        let mut contents = Contents::new(1);
+        let a = contents.intern(&"a");
+        contents.hold(a);
+        contents.hold(a);
+        assert_eq!(ids(&contents.settle().born), [a]);
+        contents.release(a);
+        assert!(contents.settle().gone.is_empty());
+        assert_eq!(contents.intern(&"a"), a);
+        contents.release(a);
+        assert_eq!(ids(&contents.settle().gone), [a]);
+        assert_ne!(contents.intern(&"b"), a);
+    }
+
+    #[test]
+    fn what_is_let_go_and_taken_again_in_between_never_went() {
+        let mut contents = Contents::new(1);
+        let a = contents.intern(&"a");
+        contents.hold(a);
+        contents.settle();
+        contents.release(a);
+        contents.hold(a);
+        contents.intern(&"fleeting");
+        let settled = contents.settle();
+        assert!(settled.born.is_empty() && settled.gone.is_empty());
+    }
+
+    #[test]
+    fn after_the_last_number_those_that_are_held_are_passed_over() {
+        let mut contents = Contents::new(1);
+        let a = contents.intern(&"a");
+        contents.hold(a);
+        contents.next = u32::MAX;
+        assert_eq!((contents.intern(&"b"), contents.intern(&"c")), (u32::MAX, 2));
+    }
+}

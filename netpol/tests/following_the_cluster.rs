@@ -1,0 +1,178 @@
+//! A compiler that follows a cluster must be, after every event, where compiling from scratch would have it, and what it says of the
+//! way there must lead who listens to the same place.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)] // a test, which may ask the environment
+
+mod arbitrary;
+
+use std::collections::BTreeMap;
+
+use arbitrary::event::{Event, event};
+use arbitrary::{NODES, objects};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use ringfence_netpol::cluster::{Cluster, Key, Pod};
+use ringfence_netpol::compile::{Compiler, Delta, compile};
+
+/// How many random histories; `PROPTEST_CASES` asks for more.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(1_000),
+        ..ProptestConfig::default()
+    }
+}
+
+/// Who hears of the changes only.
+#[derive(Debug, Default)]
+struct Mirror(Delta);
+
+impl Mirror {
+    fn take(&mut self, delta: &Delta) -> TestCaseResult {
+        for ((ruleset, class), set) in &delta.decisions {
+            let before = self.0.decisions.get(&(*ruleset, *class));
+            prop_assert!(before.is_none() || set.is_none(), "a decision changed");
+        }
+        merge(&mut self.0.port_sets, &delta.port_sets)?;
+        merge(&mut self.0.endpoints, &delta.endpoints)?;
+        merge(&mut self.0.addresses, &delta.addresses)?;
+        merge(&mut self.0.prefixes, &delta.prefixes)?;
+        merge(&mut self.0.decisions, &delta.decisions)?;
+        for (port, there) in &delta.services {
+            let before = match there {
+                true => self.0.services.insert(*port, true),
+                false => self.0.services.remove(port),
+            };
+            prop_assert_ne!(
+                before,
+                (*there).then_some(true),
+                "a Service's port that is as it was is no change"
+            );
+        }
+        self.names_nothing_that_is_gone(delta)
+    }
+
+    fn names_nothing_that_is_gone(&self, delta: &Delta) -> TestCaseResult {
+        let endpoints = || self.0.endpoints.values().flatten();
+        for ruleset in &delta.rulesets_gone {
+            prop_assert!(endpoints().all(|e| e.ingress != Some(*ruleset) && e.egress != Some(*ruleset)));
+            prop_assert!(self.0.decisions.keys().all(|(named, _)| named != ruleset));
+        }
+        for class in &delta.classes_gone {
+            let places = self.0.addresses.values().chain(self.0.prefixes.values());
+            prop_assert!(places.flatten().all(|named| named != class));
+            prop_assert!(self.0.decisions.keys().all(|(_, named)| named != class));
+        }
+        prop_assert!(
+            self.0
+                .decisions
+                .values()
+                .flatten()
+                .all(|set| self.0.port_sets.contains_key(set)),
+            "a set of ports is named that nobody told of"
+        );
+        Ok(())
+    }
+}
+
+fn merge<K: Ord + Clone, V: PartialEq + Clone + std::fmt::Debug>(
+    state: &mut BTreeMap<K, Option<V>>,
+    changes: &BTreeMap<K, Option<V>>,
+) -> TestCaseResult {
+    for (key, value) in changes {
+        let before = match value {
+            Some(_) => state.insert(key.clone(), value.clone()),
+            None => state.remove(key),
+        };
+        prop_assert_ne!(&before.flatten(), value, "what is as it was is no change");
+    }
+    Ok(())
+}
+
+/// Follows events, of which some come together; checks after each update.
+fn follow(
+    compiler: &mut Compiler,
+    node: &str,
+    cluster: &mut Cluster,
+    steps: &[Vec<Event>],
+) -> TestCaseResult {
+    let mut mirror = Mirror(compiler.snapshot());
+    for events in steps {
+        events.iter().for_each(|event| event.apply(cluster));
+        mirror.take(&compiler.update(cluster))?;
+        prop_assert_eq!(&mirror.0, &compiler.snapshot());
+        prop_assert_eq!(compiler.rules(), compile(cluster, node));
+        prop_assert!(compiler.update(cluster).is_empty(), "nothing happened in between");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn after_every_event_the_rules_are_those_from_scratch(
+        objects in objects(),
+        steps in prop::collection::vec(prop::collection::vec(event(), 1..4), 1..12),
+    ) {
+        let mut cluster = objects.cluster();
+        let mut compiler = Compiler::new(NODES[0]);
+        compiler.update(&cluster);
+        prop_assert_eq!(compiler.rules(), compile(&cluster, NODES[0]));
+        follow(&mut compiler, NODES[0], &mut cluster, &steps)?;
+    }
+
+    #[test]
+    fn a_cluster_is_followed_from_its_first_object_and_to_its_last(
+        steps in prop::collection::vec(prop::collection::vec(event(), 1..2), 1..30),
+    ) {
+        let mut cluster = Cluster::default();
+        let mut compiler = Compiler::new(NODES[1]);
+        follow(&mut compiler, NODES[1], &mut cluster, &steps)?;
+        let everything_goes: Vec<Event> = [
+            cluster.policies.keys().cloned().map(Event::NoPolicy).collect::<Vec<_>>(),
+            cluster.pods.keys().cloned().map(Event::NoPod).collect(),
+            cluster.services.keys().cloned().map(Event::NoService).collect(),
+        ].concat();
+        let steps: Vec<Vec<Event>> = everything_goes.into_iter().map(|event| vec![event]).collect();
+        follow(&mut compiler, NODES[1], &mut cluster, &steps)?;
+        prop_assert!(compiler.snapshot().is_empty());
+    }
+
+    #[test]
+    fn the_same_event_twice_is_one(objects in objects(), events in prop::collection::vec(event(), 1..8)) {
+        let mut cluster = objects.cluster();
+        let mut compiler = Compiler::new(NODES[0]);
+        compiler.update(&cluster);
+        for event in events {
+            event.apply(&mut cluster);
+            compiler.update(&cluster);
+            event.apply(&mut cluster);
+            prop_assert!(compiler.update(&cluster).is_empty());
+        }
+    }
+}
+
+#[test]
+fn who_was_away_for_more_than_is_remembered_catches_up() {
+    let mut cluster = Cluster::default();
+    let mut compiler = Compiler::new("one");
+    let pod = |n: u16| Pod {
+        node: Some("one".to_owned()),
+        uid: n.to_string(),
+        addresses: vec![std::net::Ipv4Addr::from(0x0a00_0000 + u32::from(n)).into()],
+        ..Pod::default()
+    };
+    for n in 0..3000 {
+        cluster.pods.apply(Key::new("x", format!("early-{n}")), pod(n));
+    }
+    assert_eq!(compiler.update(&cluster).endpoints.len(), 3000);
+    for n in 0..3000 {
+        cluster.pods.delete(&Key::new("x", format!("early-{n}")));
+        cluster.pods.apply(Key::new("x", format!("late-{n}")), pod(n));
+    }
+    assert_eq!(compiler.update(&cluster).endpoints.len(), 6000);
+    assert_eq!(compiler.rules(), compile(&cluster, "one"));
+}
