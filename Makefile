@@ -13,7 +13,8 @@ demo: ## from an open cluster to namespaces that are born closed, on a real Kube
 test: ## every test; RINGFENCE_SKIP_ROOT=1 leaves out what needs root
 	@tests/run
 
-bench-cli: ## measure the command line on 10,000 pods; figures also go to target/bench/results.jsonl
+bench-cli: ## measure the command line and the rules behind it on 10,000 pods; figures also go to target/bench/results.jsonl
+	@cargo bench -q -p ringfence-netpol --bench rules
 	@cargo bench -q -p ringfence-cli --bench whole_process
 
 deps: ## install the system packages that are missing (Debian, Ubuntu)
