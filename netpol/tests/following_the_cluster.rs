@@ -20,7 +20,7 @@ fn cases() -> ProptestConfig {
         .ok()
         .and_then(|cases| cases.parse().ok());
     ProptestConfig {
-        cases: asked.unwrap_or(1_000),
+        cases: asked.unwrap_or(400),
         ..ProptestConfig::default()
     }
 }

@@ -9,6 +9,7 @@ use ringfence_netpol::cluster::{Key, Observed};
 
 /// One change, as a watch tells it.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are few of them at a time")]
 pub enum Event {
     Namespace(core::Namespace),
     NoNamespace(&'static str),
