@@ -2,6 +2,7 @@
 
 use super::harness::{alone, test_runs};
 use super::packets::{ACK, SYN};
+use super::packets6::Ip6;
 use super::programs::{FRIEND, STRANGER, UPLINK, VETH, from_friend, in_from, kernel, out_to};
 
 const TIMES: u32 = 100_000;
@@ -34,6 +35,12 @@ fn what_a_packet_costs() {
             to_pod,
             &in_from(STRANGER).tcp(1000, 80, SYN),
         );
+        let six = |flags| {
+            let [from, to] = [2, 1].map(|host| std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host));
+            Ip6::new(from, to).tcp(1000, 80, flags)
+        };
+        assert!(isolated.passes_in(VETH, &six(SYN), UPLINK));
+        say("isolated, established TCP over IPv6, in", to_pod, &six(ACK));
         isolated.maps.evict(VETH).unwrap();
         say(
             "no endpoint (the floor)",

@@ -80,12 +80,7 @@ impl Kernel {
         self.seat_both(ifindex, &[address.into()], ifindex);
     }
 
-    /// The same, where the node receives the pod's packets on another interface.
-    pub fn seat_via(&self, ifindex: u32, address: impl Into<IpAddr>, via: u32) {
-        self.seat_both(ifindex, &[address.into()], via);
-    }
-
-    /// The same, for a pod with addresses of both families.
+    /// The same, for a pod with addresses of both families, whose packets the node receives on another interface.
     pub fn seat_both(&self, ifindex: u32, addresses: &[IpAddr], via: u32) {
         self.maps.admit(ifindex).unwrap();
         self.maps

@@ -1,7 +1,7 @@
 //! Real traffic between namespaces, routed by this one as a node does: what a pod's application sees.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::FromRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,15 @@ pub const PATIENCE: Duration = Duration::from_millis(400);
 
 fn address(pod: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, pod)
+}
+
+fn address6(pod: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(pod))
+}
+
+/// Both addresses of a pod.
+pub fn addresses(pod: u8) -> [IpAddr; 2] {
+    [IpAddr::V4(address(pod)), IpAddr::V6(address6(pod))]
 }
 
 /// Makes a namespace with a veth to this one, as the ptp plugin does; the veth's index here.
@@ -33,6 +42,12 @@ pub fn pod(name: &str, number: u8) -> u32 {
     run(&format!("ip -n {name} link set eth0 up"));
     run(&format!("ip -n {name} route add 10.0.0.254 dev eth0 scope link"));
     run(&format!("ip -n {name} route add default via 10.0.0.254"));
+    let address6 = address6(number);
+    run(&format!("ip address add fd00::fe/128 dev veth{number} nodad"));
+    run(&format!("ip route add {address6}/128 dev veth{number}"));
+    run(&format!("ip -n {name} address add {address6}/128 dev eth0 nodad"));
+    run(&format!("ip -n {name} route add fd00::fe dev eth0"));
+    run(&format!("ip -n {name} route add default via fd00::fe"));
     let index = std::fs::read_to_string(format!("/sys/class/net/veth{number}/ifindex")).unwrap();
     index.trim().parse().unwrap()
 }
@@ -43,6 +58,7 @@ pub fn prepare() {
     run("mount -t bpf bpf /sys/fs/bpf");
     run("mount -t tmpfs run /run");
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
 }
 
 /// A namespace that forwards, with three pods; their veths.
@@ -53,9 +69,9 @@ fn node() -> [u32; 3] {
 
 fn with(policies: &[Value]) -> NodeRules {
     let pods = [
-        ("web", json!({"app": "web"}), "10.0.0.1"),
-        ("friend", json!({"app": "friend"}), "10.0.0.2"),
-        ("stranger", json!({"app": "stranger"}), "10.0.0.3"),
+        ("web", json!({"app": "web"}), "10.0.0.1 fd00::1"),
+        ("friend", json!({"app": "friend"}), "10.0.0.2 fd00::2"),
+        ("stranger", json!({"app": "stranger"}), "10.0.0.3 fd00::3"),
     ];
     rules(&pods, policies, &[])
 }
@@ -81,8 +97,8 @@ fn enforce(kernel: &mut Kernel, [web, friend, stranger]: [u32; 3], policies: &[V
 /// Serves TCP and UDP echo in a namespace, as long as the test lasts.
 pub fn serve(netns: &str) {
     let ready = within(netns, || {
-        let tcp = TcpListener::bind("0.0.0.0:80").unwrap();
-        let udp = UdpSocket::bind("0.0.0.0:53").unwrap();
+        let tcp = TcpListener::bind("[::]:80").unwrap();
+        let udp = UdpSocket::bind("[::]:53").unwrap();
         thread::spawn(move || {
             for stream in tcp.incoming().flatten() {
                 thread::spawn(move || {
@@ -105,37 +121,52 @@ pub fn serve(netns: &str) {
     ready.join().unwrap();
 }
 
-pub fn connect(netns: &str, to: Ipv4Addr) -> Option<TcpStream> {
-    let to = SocketAddr::new(IpAddr::V4(to), 80);
+pub fn connect(netns: &str, to: impl Into<IpAddr>) -> Option<TcpStream> {
+    let to = SocketAddr::new(to.into(), 80);
     within(netns, move || TcpStream::connect_timeout(&to, PATIENCE).ok())
         .join()
         .unwrap()
 }
 
-fn asks(netns: &str, to: Ipv4Addr) -> bool {
+pub fn asks(netns: &str, to: impl Into<IpAddr>) -> bool {
+    let to = to.into();
     let asking = within(netns, move || {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let socket = UdpSocket::bind((unspecified(to), 0)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.send_to(b"?", (to, 53)).unwrap();
-        socket.recv(&mut [0; 8]).is_ok()
+        socket.connect((to, 53)).unwrap();
+        socket.send(b"?").is_ok() && socket.recv(&mut [0; 8]).is_ok()
     });
     asking.join().unwrap()
 }
 
-fn pings(netns: &str, to: Ipv4Addr) -> bool {
+fn unspecified(family_of: IpAddr) -> IpAddr {
+    match family_of {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+fn pings(netns: &str, to: impl Into<IpAddr>) -> bool {
+    let to = to.into();
+    let (family, protocol, echo, answer, header) = match to {
+        IpAddr::V4(_) => (libc::AF_INET, libc::IPPROTO_ICMP, 8, 0, 20),
+        IpAddr::V6(_) => (libc::AF_INET6, libc::IPPROTO_ICMPV6, 128, 129, 0),
+    };
     let pinging = within(netns, move || {
         // SAFETY: asks for a socket, which is then owned by the one that is made of it; -1 is refused before.
         let socket = unsafe {
-            let socket = libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
+            let socket = libc::socket(family, libc::SOCK_RAW, protocol);
             assert!(socket >= 0, "{}", std::io::Error::last_os_error());
             UdpSocket::from_raw_fd(socket)
         };
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        // An echo with identifier 7, and its checksum.
-        socket.send_to(&[8, 0, 0xf7, 0xf7, 0, 7, 0, 1], (to, 0)).unwrap();
-        let mut answer = [0; 64];
-        while let Ok(length) = socket.recv(&mut answer) {
-            if length >= 28 && answer[20] == 0 && answer[25] == 7 {
+        // An echo with identifier 7, and IPv4's checksum; the other one is the kernel's to fill in.
+        socket
+            .send_to(&[echo, 0, 0xf7, 0xf7, 0, 7, 0, 1], (to, 0))
+            .unwrap();
+        let mut heard = [0; 64];
+        while let Ok(length) = socket.recv(&mut heard) {
+            if length >= header + 8 && heard[header] == answer && heard[header + 5] == 7 {
                 return true;
             }
         }
@@ -161,62 +192,69 @@ fn veths(links: &mut Links) -> Vec<Veth> {
 
 #[test]
 fn policy_holds_between_pods_of_a_node_and_outlives_the_agent() {
-    alone(|| {
-        let seats = node();
-        serve("web");
-        serve("friend");
-        let web = address(1);
-        let mut kernel = Kernel::load();
-        for (ifindex, pod) in seats.into_iter().zip(1..) {
-            kernel.seat(ifindex, address(pod));
-            kernel.hooks.attach(ifindex).unwrap();
-            assert!(Links::open().unwrap().has_filters(ifindex).unwrap());
-        }
-        assert!(connect("friend", web).is_none(), "closed before the pod is known");
-        enforce(&mut kernel, seats, &[]);
-        assert!(connect("friend", web).is_some() && asks("stranger", web) && pings("stranger", web));
-        let mut connection = connect("stranger", web).unwrap();
-        assert!(lives(&mut connection));
+    alone(|| holds_and_outlives(|pod| addresses(pod)[0]));
+}
 
-        enforce(&mut kernel, seats, &[only_friends()]);
-        assert!(connect("friend", web).is_some() && asks("friend", web) && pings("friend", web));
-        assert!(connect("stranger", web).is_none() && !asks("stranger", web) && !pings("stranger", web));
-        assert!(
-            !lives(&mut connection),
-            "a live connection is cut by a policy that does not allow it"
-        );
-        assert!(
-            connect("web", address(2)).is_some() && asks("web", address(2)),
-            "answers come in"
-        );
-        let node = TcpStream::connect_timeout(&SocketAddr::new(IpAddr::V4(web), 80), PATIENCE);
-        assert!(node.is_ok(), "the node reaches its pods: {node:?}");
+#[test]
+fn policy_holds_over_ipv6_and_outlives_the_agent() {
+    alone(|| holds_and_outlives(|pod| addresses(pod)[1]));
+}
 
-        let mut connection = connect("friend", web).unwrap();
-        drop(kernel);
-        assert!(
-            lives(&mut connection),
-            "a connection does not notice that the agent is gone"
-        );
-        assert!(connect("friend", web).is_some() && connect("stranger", web).is_none());
+fn holds_and_outlives(address: fn(u8) -> IpAddr) {
+    let seats = node();
+    serve("web");
+    serve("friend");
+    let web = address(1);
+    let mut kernel = Kernel::load();
+    for (ifindex, pod) in seats.into_iter().zip(1..) {
+        kernel.seat_both(ifindex, &addresses(pod), ifindex);
+        kernel.hooks.attach(ifindex).unwrap();
+        assert!(Links::open().unwrap().has_filters(ifindex).unwrap());
+    }
+    assert!(connect("friend", web).is_none(), "closed before the pod is known");
+    enforce(&mut kernel, seats, &[]);
+    assert!(connect("friend", web).is_some() && asks("stranger", web) && pings("stranger", web));
+    let mut connection = connect("stranger", web).unwrap();
+    assert!(lives(&mut connection));
 
-        let mut kernel = Kernel::load();
-        for ifindex in seats {
-            kernel.hooks.attach(ifindex).unwrap();
-        }
-        assert!(lives(&mut connection), "nor that another one came");
-        enforce(&mut kernel, seats, &[only_friends()]);
-        assert!(lives(&mut connection) && connect("stranger", web).is_none());
+    enforce(&mut kernel, seats, &[only_friends()]);
+    assert!(connect("friend", web).is_some() && asks("friend", web) && pings("friend", web));
+    assert!(connect("stranger", web).is_none() && !asks("stranger", web) && !pings("stranger", web));
+    assert!(
+        !lives(&mut connection),
+        "a live connection is cut by a policy that does not allow it"
+    );
+    assert!(
+        connect("web", address(2)).is_some() && asks("web", address(2)),
+        "answers come in"
+    );
+    let node = TcpStream::connect_timeout(&SocketAddr::new(web, 80), PATIENCE);
+    assert!(node.is_ok(), "the node reaches its pods: {node:?}");
 
-        for ifindex in seats {
-            ringfence_enforcer::datapath::detach(ifindex).unwrap();
-            ringfence_enforcer::datapath::detach(ifindex).unwrap();
-            assert!(!kernel.hooks.are_attached(ifindex));
-            assert!(!Links::open().unwrap().has_filters(ifindex).unwrap());
-            ringfence_enforcer::datapath::remove_clsact(ifindex).unwrap();
-        }
-        assert!(connect("stranger", web).is_some(), "nothing stays behind");
-    });
+    let mut connection = connect("friend", web).unwrap();
+    drop(kernel);
+    assert!(
+        lives(&mut connection),
+        "a connection does not notice that the agent is gone"
+    );
+    assert!(connect("friend", web).is_some() && connect("stranger", web).is_none());
+
+    let mut kernel = Kernel::load();
+    for ifindex in seats {
+        kernel.hooks.attach(ifindex).unwrap();
+    }
+    assert!(lives(&mut connection), "nor that another one came");
+    enforce(&mut kernel, seats, &[only_friends()]);
+    assert!(lives(&mut connection) && connect("stranger", web).is_none());
+
+    for ifindex in seats {
+        ringfence_enforcer::datapath::detach(ifindex).unwrap();
+        ringfence_enforcer::datapath::detach(ifindex).unwrap();
+        assert!(!kernel.hooks.are_attached(ifindex));
+        assert!(!Links::open().unwrap().has_filters(ifindex).unwrap());
+        ringfence_enforcer::datapath::remove_clsact(ifindex).unwrap();
+    }
+    assert!(connect("stranger", web).is_some(), "nothing stays behind");
 }
 
 #[test]
@@ -234,7 +272,7 @@ fn pods_veths_are_found_by_what_is_behind_them() {
         let found = veths(&mut links);
         assert_eq!(found.iter().map(|veth| veth.ifindex).collect::<Vec<_>>(), seats);
         for (veth, pod) in found.iter().zip(1..) {
-            assert_eq!(links.addresses_behind(veth).unwrap(), [address(pod)]);
+            assert_eq!(links.addresses_behind(veth).unwrap(), addresses(pod));
             assert!(links.is_kept_in(veth, "/run/netns".as_ref()).unwrap());
             assert!(!links.is_kept_in(veth, "/run".as_ref()).unwrap());
         }

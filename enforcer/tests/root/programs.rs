@@ -29,7 +29,7 @@ const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 fn some_pods() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("pod", json!({"app": "pod"}), "10.0.0.1"),
-        ("friend", json!({"app": "friend"}), "10.0.0.2"),
+        ("friend", json!({"app": "friend"}), "10.0.0.2 fd00::2"),
         ("stranger", json!({"app": "stranger"}), "10.0.0.3"),
     ]
 }

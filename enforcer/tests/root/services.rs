@@ -1,19 +1,31 @@
 //! Services, translated by netfilter as kube-proxy has it done, on both kinds of CNI.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use ringfence_enforcer::link::Links;
 use ringfence_netpol::compile::NodeRules;
 use serde_json::{Value, json};
 
-use super::harness::{Kernel, alone, key, rules, run, within};
-use super::namespaces::{PATIENCE, connect, pod, prepare, serve};
+use super::harness::{Kernel, alone, key, rules, run};
+use super::namespaces::{PATIENCE, addresses, asks, connect, pod, prepare, serve};
 
-const WEB: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-const OTHER: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 2);
+/// A Service's address in one family, by its number.
+type Address = fn(u8) -> IpAddr;
+
+const WEB: u8 = 1;
+const OTHER: u8 = 2;
 /// Its backend is on the node itself.
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 3);
+const NODE: u8 = 3;
+
+fn v4(service: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 96, 0, service))
+}
+
+fn v6(service: u8) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, u16::from(service)))
+}
+
 /// Has both Services translated, and hides the source of what a pod sends to itself.
 const NFT: &str = "
 table ip services {
@@ -28,16 +40,29 @@ table ip services {
         ip saddr 10.0.0.1 ip daddr 10.0.0.1 masquerade
         ip saddr 10.0.0.2 ip daddr 10.0.0.2 masquerade
     }
+}
+table ip6 services {
+    chain translate {
+        type nat hook prerouting priority dstnat;
+        ip6 daddr fd96::1 dnat to fd00::1
+        ip6 daddr fd96::2 dnat to fd00::3
+        ip6 daddr fd96::3 dnat to fd00::fe
+    }
+    chain hide {
+        type nat hook postrouting priority srcnat;
+        ip6 saddr fd00::1 ip6 daddr fd00::1 masquerade
+        ip6 saddr fd00::2 ip6 daddr fd00::2 masquerade
+    }
 }";
 
 fn with(policies: &[Value]) -> NodeRules {
     let pods = [
-        ("web", json!({"app": "web"}), "10.0.0.1"),
-        ("client", json!({"app": "client"}), "10.0.0.2"),
-        ("other", json!({"app": "other"}), "10.0.0.3"),
+        ("web", json!({"app": "web"}), "10.0.0.1 fd00::1"),
+        ("client", json!({"app": "client"}), "10.0.0.2 fd00::2"),
+        ("other", json!({"app": "other"}), "10.0.0.3 fd00::3"),
     ];
-    let service = |address: Ipv4Addr| json!({"clusterIP": address.to_string(), "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]});
-    rules(&pods, policies, &[service(WEB), service(OTHER), service(NODE)])
+    let service = |number| json!({"clusterIP": v4(number), "clusterIPs": [v4(number), v6(number)], "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]});
+    rules(&pods, policies, &[WEB, OTHER, NODE].map(service))
 }
 
 /// The client may open connections to web only; nobody to the client, nor to web but the client.
@@ -54,18 +79,9 @@ fn client_to_web() -> [Value; 2] {
     ]
 }
 
-fn asks(netns: &str, to: Ipv4Addr) -> bool {
-    let asking = within(netns, move || {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.connect((to, 53)).unwrap();
-        socket.send(b"?").is_ok() && socket.recv(&mut [0; 8]).is_ok()
-    });
-    asking.join().unwrap()
-}
-
 /// `also` happens while the policies are in force.
-fn judges_services(also: impl FnOnce()) {
+fn judges_services(of: Address, also: impl FnOnce(IpAddr)) {
+    let [web, other, on_node] = [WEB, OTHER, NODE].map(of);
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
@@ -74,18 +90,16 @@ fn judges_services(also: impl FnOnce()) {
     std::io::Write::write_all(&mut nft.stdin.take().unwrap(), NFT.as_bytes()).unwrap();
     assert!(nft.wait().unwrap().success());
     ["web", "client", "other"].into_iter().for_each(serve);
-    let node = std::net::TcpListener::bind("10.0.0.254:80").unwrap();
+    let node = std::net::TcpListener::bind("[::]:80").unwrap();
 
     let mut kernel = Kernel::load();
     let mut links = Links::open().unwrap();
     let mut seats = Vec::new();
     for veth in links.veths().unwrap() {
-        let address = links.addresses_behind(&veth).unwrap()[0];
-        let IpAddr::V4(v4) = address else {
-            panic!("{address}")
-        };
-        let name = ["web", "client", "other"][usize::from(v4.octets()[3]) - 1];
-        kernel.seat_via(veth.ifindex, address, veth.via());
+        let behind = links.addresses_behind(&veth).unwrap();
+        let number = (1..=3).find(|pod| addresses(*pod)[..] == behind).unwrap();
+        let name = ["web", "client", "other"][usize::from(number) - 1];
+        kernel.seat_both(veth.ifindex, &behind, veth.via());
         seats.push((veth.ifindex, key(name)));
     }
     let mut enforce = |policies: &[Value]| {
@@ -96,33 +110,33 @@ fn judges_services(also: impl FnOnce()) {
             .for_each(|(ifindex, _)| kernel.hooks.attach(*ifindex).unwrap());
     };
     enforce(&[]);
-    for service in [WEB, OTHER] {
+    for service in [web, other] {
         assert!(connect("client", service).is_some() && asks("client", service));
     }
     enforce(&client_to_web());
-    assert!(connect("client", WEB).is_some() && asks("client", WEB));
-    assert!(connect("client", OTHER).is_none() && !asks("client", OTHER));
+    assert!(connect("client", web).is_some() && asks("client", web));
+    assert!(connect("client", other).is_none() && !asks("client", other));
     assert!(
-        connect("client", NODE).is_none(),
+        connect("client", on_node).is_none(),
         "a backend on the node is judged too"
     );
-    assert!(connect("other", NODE).is_some());
+    assert!(connect("other", on_node).is_some());
     assert!(
-        connect("other", WEB).is_none() && !asks("other", WEB),
+        connect("other", web).is_none() && !asks("other", web),
         "judged where it arrives"
     );
     assert!(
-        connect("web", WEB).is_some() && asks("web", WEB),
+        connect("web", web).is_some() && asks("web", web),
         "a pod reaches itself through its Service"
     );
-    let direct = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 80);
+    let direct = SocketAddr::new(addresses(1)[usize::from(web.is_ipv6())], 80);
     assert!(
         TcpStream::connect_timeout(&direct, PATIENCE).is_ok(),
         "the node reaches its pods"
     );
-    also();
+    also(web);
     enforce(&[]);
-    assert!(connect("client", OTHER).is_some() && connect("other", WEB).is_some());
+    assert!(connect("client", other).is_some() && connect("other", web).is_some());
     drop(node);
 }
 
@@ -133,38 +147,62 @@ fn a_service_is_judged_by_the_pod_behind_it_where_pods_are_routed() {
         for (name, number) in [("web", 1), ("client", 2), ("other", 3)] {
             pod(name, number);
         }
-        judges_services(|| ());
+        judges_services(v4, |_| ());
+    });
+}
+
+#[test]
+fn a_service_over_ipv6_is_judged_by_the_pod_behind_it_where_pods_are_routed() {
+    alone(|| {
+        prepare();
+        for (name, number) in [("web", 1), ("client", 2), ("other", 3)] {
+            pod(name, number);
+        }
+        judges_services(v6, |_| ());
     });
 }
 
 #[test]
 fn a_service_is_judged_by_the_pod_behind_it_where_pods_share_a_bridge() {
-    alone(|| {
-        prepare();
-        run("ip link add bridge0 type bridge");
-        run("ip link set bridge0 up");
-        run("ip address add 10.0.0.254/24 dev bridge0");
-        for (name, number) in [("web", 1), ("client", 2), ("other", 3)] {
-            run(&format!("ip netns add {name}"));
-            run(&format!(
-                "ip link add veth{number} type veth peer name eth0 netns {name}"
-            ));
-            run(&format!("ip link set veth{number} master bridge0"));
-            run(&format!("ip link set veth{number} up"));
-            run(&format!("ip link set veth{number} type bridge_slave hairpin on"));
-            run(&format!("ip -n {name} link set lo up"));
-            run(&format!("ip -n {name} address add 10.0.0.{number}/24 dev eth0"));
-            run(&format!("ip -n {name} link set eth0 up"));
-            run(&format!("ip -n {name} route add default via 10.0.0.254"));
-        }
-        // As kube-proxy asks of bridged CNIs: a reply between two pods of the node must be translated back.
-        std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "1").unwrap_or_default();
-        judges_services(|| {
-            // Without, the bridge's own packets are not translated, and what the pod sends to itself goes through the node.
-            std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0").unwrap_or_default();
-            assert!(connect("web", WEB).is_some() && asks("web", WEB));
-            assert!(connect("other", WEB).is_none());
-            std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "1").unwrap_or_default();
-        });
+    alone(|| on_a_bridge(v4, "/proc/sys/net/bridge/bridge-nf-call-iptables"));
+}
+
+#[test]
+fn a_service_over_ipv6_is_judged_by_the_pod_behind_it_where_pods_share_a_bridge() {
+    alone(|| on_a_bridge(v6, "/proc/sys/net/bridge/bridge-nf-call-ip6tables"));
+}
+
+/// `setting` says whether the bridge's own packets go through netfilter.
+fn on_a_bridge(of: Address, setting: &str) {
+    prepare();
+    run("ip link add bridge0 type bridge");
+    run("ip link set bridge0 up");
+    run("ip address add 10.0.0.254/24 dev bridge0");
+    run("ip address add fd00::fe/64 dev bridge0 nodad");
+    for (name, number) in [("web", 1), ("client", 2), ("other", 3)] {
+        run(&format!("ip netns add {name}"));
+        run(&format!(
+            "ip link add veth{number} type veth peer name eth0 netns {name}"
+        ));
+        run(&format!("ip link set veth{number} master bridge0"));
+        run(&format!("ip link set veth{number} up"));
+        run(&format!("ip link set veth{number} type bridge_slave hairpin on"));
+        run(&format!("ip -n {name} link set lo up"));
+        run(&format!("ip -n {name} address add 10.0.0.{number}/24 dev eth0"));
+        run(&format!("ip -n {name} link set eth0 up"));
+        run(&format!("ip -n {name} route add default via 10.0.0.254"));
+        run(&format!(
+            "ip -n {name} address add fd00::{number}/64 dev eth0 nodad"
+        ));
+        run(&format!("ip -n {name} route add default via fd00::fe"));
+    }
+    // As kube-proxy asks of bridged CNIs: a reply between two pods of the node must be translated back.
+    std::fs::write(setting, "1").unwrap_or_default();
+    judges_services(of, |web| {
+        // Without, the bridge's own packets are not translated, and what the pod sends to itself goes through the node.
+        std::fs::write(setting, "0").unwrap_or_default();
+        assert!(connect("web", web).is_some() && asks("web", web));
+        assert!(connect("other", web).is_none());
+        std::fs::write(setting, "1").unwrap_or_default();
     });
 }
