@@ -289,6 +289,8 @@ impl Agent {
         }
         self.pods.learn(self.results.claims());
         self.find_pods()?;
+        let seated = self.seats.iter().filter(|seat| seat.address.is_some()).count();
+        self.maps.flows.divide(seated);
         // What fails at one interface must not keep the others from their rules.
         let mut failure = None;
         let mut unseated = BTreeSet::new();

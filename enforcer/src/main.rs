@@ -16,6 +16,7 @@ use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
 
 use ringfence_enforcer::agent::{Agent, Ready};
+use ringfence_enforcer::census;
 use ringfence_enforcer::datapath::{self, Datapath, Hooks, Pins};
 use ringfence_enforcer::gate::{Gate, Told};
 use ringfence_enforcer::link::watch::watch;
@@ -79,6 +80,7 @@ async fn run() -> anyhow::Result<()> {
     let (queue, queued) = std::sync::mpsc::channel();
     watch(move |news| queue.send(news).unwrap_or_default())?;
     let veths = links.veths()?;
+    census::start(Arc::clone(&maps), metrics.clone()).context("counting flows")?;
     let mut agent = Agent::new(
         settings.clone(),
         view.clone(),

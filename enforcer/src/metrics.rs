@@ -4,11 +4,15 @@ use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec,
 
 use crate::datapath::REASONS;
 
+#[derive(Clone)]
 pub struct Metrics {
     pub sync_seconds: Histogram,
     pub failures: IntCounterVec,
     pub map_entries: IntGaugeVec,
     pub map_room: IntGaugeVec,
+    pub map_bytes: IntGaugeVec,
+    pub displaced: IntCounterVec,
+    pub over_share: IntGauge,
     pub endpoints: IntGaugeVec,
     pub policy_defects: IntGauge,
     pub rules_revision: IntGauge,
@@ -40,6 +44,22 @@ impl Metrics {
             )?,
             map_entries: vec("map_entries", "Entries in a table of the kernel side", "map")?,
             map_room: vec("map_room_entries", "How many entries a table has room for", "map")?,
+            map_bytes: vec(
+                "map_memory_bytes",
+                "The kernel's memory that a map takes up",
+                "map",
+            )?,
+            displaced: IntCounterVec::new(
+                Opts::new(
+                    name("flows_displaced_total"),
+                    "Flows that were forgotten to make room for others, or replaced, by the table that they were in",
+                ),
+                &["map"],
+            )?,
+            over_share: IntGauge::new(
+                name("endpoints_over_share"),
+                "Pods that had more flows than their share, when they were last counted",
+            )?,
             endpoints: vec("endpoints", "Pods of this node, by state", "state")?,
             policy_defects: IntGauge::new(
                 name("policy_defects"),
@@ -62,7 +82,14 @@ impl Metrics {
         registry.register(Box::new(metrics.policy_defects.clone()))?;
         registry.register(Box::new(metrics.rules_revision.clone()))?;
         registry.register(Box::new(metrics.packets.clone()))?;
-        for gauge in [&metrics.map_entries, &metrics.map_room, &metrics.endpoints] {
+        registry.register(Box::new(metrics.displaced.clone()))?;
+        registry.register(Box::new(metrics.over_share.clone()))?;
+        for gauge in [
+            &metrics.map_entries,
+            &metrics.map_room,
+            &metrics.map_bytes,
+            &metrics.endpoints,
+        ] {
             registry.register(Box::new(gauge.clone()))?;
         }
         Ok(metrics)

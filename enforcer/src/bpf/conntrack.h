@@ -25,9 +25,24 @@ static __always_inline __u64 rf_lifetime(__u8 protocol)
 	}
 }
 
+static __always_inline struct rf_quota *rf_quota_of(__u32 ifindex)
+{
+	__u32 index = ifindex & (RF_ENDPOINTS - 1);
+
+	return bpf_map_lookup_elem(&quota, &index);
+}
+
 static __always_inline struct rf_flow *rf_flow_at(const struct rf_flow_key *key, bool six)
 {
-	return six ? bpf_map_lookup_elem(&ct6, key) : bpf_map_lookup_elem(&ct4, key);
+	struct rf_flow *flow = six ? bpf_map_lookup_elem(&ct6, key) : bpf_map_lookup_elem(&ct4, key);
+	struct rf_quota *quota;
+
+	if (flow)
+		return flow;
+	quota = rf_quota_of(key->ifindex);
+	if (!quota || !quota->over[six])
+		return NULL;
+	return six ? bpf_map_lookup_elem(&over6, key) : bpf_map_lookup_elem(&over4, key);
 }
 
 static __always_inline struct rf_flow *rf_flow_find(const struct rf_flow_key *key, __u64 now, bool six)
@@ -47,13 +62,44 @@ static __always_inline void rf_flow_touch(struct rf_flow *flow, __u64 now)
 		flow->seen = now;
 }
 
-/* The map is an LRU: an insertion that fails loses nothing but the memory of the flow, so it is no error. */
+/*
+ * The maps are LRUs: an insertion that fails loses nothing but the memory of the flow, so it is no error. What a pod has beyond its
+ * share never displaces flows of a pod that keeps to its own.
+ */
+static __always_inline int rf_flow_insert(const struct rf_flow_key *key, const struct rf_flow *flow, bool six)
+{
+	struct rf_quota *quota = rf_quota_of(key->ifindex);
+	__u32 family = six;
+	__u64 *allowed = bpf_map_lookup_elem(&share, &family);
+
+	if (quota && allowed && *allowed && quota->flows[six] >= *allowed) {
+		quota->over[six] = 1;
+		rf_count(six ? RF_TALLY_OVER6 : RF_TALLY_OVER4);
+		return six ? bpf_map_update_elem(&over6, key, flow, BPF_ANY) :
+			     bpf_map_update_elem(&over4, key, flow, BPF_ANY);
+	}
+	if (quota)
+		__sync_fetch_and_add(&quota->flows[six], 1);
+	rf_count(six ? RF_TALLY_FLOWS6 : RF_TALLY_FLOWS4);
+	return six ? bpf_map_update_elem(&ct6, key, flow, BPF_ANY) : bpf_map_update_elem(&ct4, key, flow, BPF_ANY);
+}
+
+static __noinline int rf_flow_insert4(const struct rf_flow_key *key, const struct rf_flow *flow)
+{
+	return rf_flow_insert(key, flow, false);
+}
+
+static __noinline int rf_flow_insert6(const struct rf_flow_key *key, const struct rf_flow *flow)
+{
+	return rf_flow_insert(key, flow, true);
+}
+
 static __always_inline void rf_flow_put(const struct rf_flow_key *key, const struct rf_flow *flow, bool six)
 {
 	if (six)
-		bpf_map_update_elem(&ct6, key, flow, BPF_ANY);
+		rf_flow_insert6(key, flow);
 	else
-		bpf_map_update_elem(&ct4, key, flow, BPF_ANY);
+		rf_flow_insert4(key, flow);
 }
 
 static __always_inline void rf_flow_add(const struct rf_flow_key *key, __u32 gen, __u8 flags, __u64 now, bool six)

@@ -11,6 +11,10 @@
 #include "reasons.h"
 
 #define RF_ENDPOINTS 65536
+#define RF_FLOWS4 262144
+#define RF_FLOWS6 131072
+#define RF_FLOWS_OVER 65536
+#define RF_FAMILIES 2
 #define RF_PORT_CLASSES 1024
 #define RF_PORT_SETS 16384
 #define RF_PORT_SET_ALL 0 /* this set of ports holds every protocol, also those without ports */
@@ -58,6 +62,8 @@ enum rf_flow_flags {
 	RF_FLOW_SELF = 4, /* the pod reaches itself */
 	RF_FLOW_DEFERRED = 8, /* to a Service: judged by its real destination */
 	RF_FLOW_JUDGED = 16, /* ... which is known, and allowed */
+	RF_FLOW_ANSWERED = 32, /* TCP: the other side has sent something too */
+	RF_FLOW_CLOSED = 64, /* TCP: one side has ended it; soon nobody needs to remember it */
 };
 
 struct rf_flow {
@@ -67,6 +73,15 @@ struct rf_flow {
 	__u8 flags;
 	__u8 reserved;
 	struct rf_address real_address; /* behind the Service */
+};
+
+/*
+ * How many flows a pod has, by family, since they were last counted. Beyond its share, what is new goes to another table than everybody
+ * else's, where it displaces only what is of pods beyond their shares.
+ */
+struct rf_quota {
+	__u32 flows[RF_FAMILIES];
+	__u32 over[RF_FAMILIES]; /* not 0: some are in the other table */
 };
 
 /* An address's class before and after the update that is under way; the endpoint's generation says which counts. */
@@ -129,7 +144,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 262144);
+	__uint(max_entries, RF_FLOWS4);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__uint(key_size, RF_SIZE4(rf_flow_key, peer));
 	__uint(value_size, RF_SIZE4(rf_flow, real_address) + 4); /* in whole words of 8 bytes */
@@ -137,11 +152,48 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, RF_FLOWS6);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct rf_flow_key);
 	__type(value, struct rf_flow);
 } ct6 SEC(".maps");
+
+/* Flows of pods that have more than their share, beside those in `ct4` and `ct6`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, RF_FLOWS_OVER);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(key_size, RF_SIZE4(rf_flow_key, peer));
+	__uint(value_size, RF_SIZE4(rf_flow, real_address) + 4);
+} over4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, RF_FLOWS_OVER);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_flow_key);
+	__type(value, struct rf_flow);
+} over6 SEC(".maps");
+
+/* By the place in `ep`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RF_ENDPOINTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct rf_quota);
+} quota SEC(".maps");
+
+/* How many flows of a family a pod may have in `ct4` or `ct6`. 0: as many as it likes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RF_FAMILIES);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} share SEC(".maps");
 
 /* Classes of pods' addresses, of all nodes. */
 struct {
@@ -258,7 +310,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, RF_REASONS);
+	__uint(max_entries, RF_COUNTS);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__type(value, __u64);
@@ -273,9 +325,8 @@ static __always_inline bool rf_is_same(const struct rf_address *a, const struct 
 		 (a->word[3] ^ b->word[3]));
 }
 
-static __always_inline void rf_count(enum rf_reason reason)
+static __always_inline void rf_count(__u32 index)
 {
-	__u32 index = reason;
 	__u64 *count = bpf_map_lookup_elem(&cnt, &index);
 
 	if (count)

@@ -15,7 +15,9 @@
 
 #define RF_MORE_FRAGMENTS 0x2000
 #define RF_FRAGMENT_OFFSET 0x1fff
+#define RF_TCP_FIN 0x01
 #define RF_TCP_SYN 0x02
+#define RF_TCP_RST 0x04
 #define RF_TCP_ACK 0x10
 #define RF_TCP_READ 14 /* up to and with the flags */
 
@@ -40,6 +42,7 @@ struct rf_packet {
 	__u8 protocol;
 	enum rf_role role;
 	bool first_fragment;
+	bool closes; /* TCP's FIN or RST */
 };
 
 /* What the headers of IP itself say. */
@@ -348,6 +351,7 @@ static __always_inline bool rf_parse_tcp(struct __sk_buff *skb, __u32 at, struct
 	}
 	packet->source_port = tcp->source;
 	packet->destination_port = tcp->destination;
+	packet->closes = tcp->flags & (RF_TCP_FIN | RF_TCP_RST);
 	if (!(tcp->flags & RF_TCP_SYN))
 		packet->role = RF_CONTINUES;
 	else if (tcp->flags & RF_TCP_ACK)

@@ -31,3 +31,13 @@ enum rf_reason {
 	RF_DROP_NOT_IP, /* neither IP nor ARP, of an isolated pod */
 	RF_REASONS, /* how many there are */
 };
+
+/* What else is counted, behind the reasons. */
+enum rf_tally {
+	RF_TALLY_FLOWS4 = RF_REASONS, /* flows that came to be remembered */
+	RF_TALLY_FLOWS6,
+	RF_TALLY_OVER4, /* ... beyond the pod's share */
+	RF_TALLY_OVER6,
+	RF_TALLY_UNSENT, /* denials that no event tells of, since there were too many */
+	RF_COUNTS, /* how many counters there are, with the reasons */
+};

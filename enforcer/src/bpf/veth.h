@@ -118,11 +118,29 @@ static __always_inline bool rf_still_open(const struct rf_look *look, struct rf_
 	return rf_open_out(look, six);
 }
 
+/* How far a TCP connection has come: by that user space knows which ones nobody needs to remember any more. */
+static __always_inline void rf_follow_tcp(const struct rf_look *look, struct rf_flow *flow)
+{
+	__u8 flags = flow->flags;
+
+	if (look->key.protocol != IPPROTO_TCP)
+		return;
+	if (look->packet.role == RF_OPENS)
+		flags &= ~(RF_FLOW_ANSWERED | RF_FLOW_CLOSED);
+	else if (!(flags & RF_FLOW_BY_PEER) == (look->direction == RF_INGRESS))
+		flags |= RF_FLOW_ANSWERED;
+	if (look->packet.closes)
+		flags |= RF_FLOW_CLOSED;
+	if (flags != flow->flags)
+		flow->flags = flags;
+}
+
 static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, struct rf_flow *flow, bool six)
 {
 	if (flow->gen == look->policy->gen) {
 		if (rf_is_answer_before_verdict(look, flow->flags))
 			return RF_DROP_REPLY;
+		rf_follow_tcp(look, flow);
 		rf_flow_touch(flow, look->now);
 		return RF_PASS_ESTABLISHED;
 	}
@@ -208,6 +226,9 @@ static __always_inline enum rf_reason rf_judge(const struct rf_look *look, __u32
 	case RF_REPORTS:
 		return rf_isolated(look->policy) ? RF_DROP_REPLY : RF_PASS_NEW;
 	default:
+		/* Nobody knows who opened it, and nobody has to. */
+		if (!rf_isolated(look->policy) && role != RF_OPENS)
+			return RF_PASS_ESTABLISHED;
 		return look->direction == RF_EGRESS ? rf_new_out(look, six) : rf_new_in(look, ifindex, six);
 	}
 }
@@ -245,7 +266,7 @@ static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct 
 	look.via = endpoint->via;
 	packet->source_port = packet->destination_port = 0;
 	packet->role = RF_OPENS;
-	packet->first_fragment = false;
+	packet->first_fragment = packet->closes = false;
 	if (six)
 		look.address = endpoint->address6;
 	else
@@ -269,9 +290,10 @@ static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct 
 	if (!rf_isolated(policy)) {
 		/*
 		 * Of a pod that nothing isolates, it is remembered who opened a TCP connection, for the day that something does;
-		 * but its other segments need no look-up.
+		 * but its segments between opening and end need no look-up.
 		 */
-		if (parsed != RF_PARSED || (packet->protocol == IPPROTO_TCP && packet->role != RF_OPENS))
+		if (parsed != RF_PARSED ||
+		    (packet->protocol == IPPROTO_TCP && packet->role == RF_CONTINUES && !packet->closes))
 			return RF_PASS_ESTABLISHED;
 	}
 	if (parsed == RF_MALFORMED)

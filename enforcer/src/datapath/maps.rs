@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
 use ringfence_netpol::port::Protocol;
 
-use super::row::{REASONS, Row, bytes, read};
+use super::flows::Flows;
+use super::row::{REASONS, Row, TALLIES, bytes, read};
 use super::words::Words;
 use super::{EndpointRow, Error};
 use crate::addresses::Addresses;
@@ -28,7 +29,7 @@ pub const ROOM: Room = Room {
     decisions: 1_048_576,
     services: 65_536,
 };
-const ENDPOINTS: usize = 65_536;
+pub(super) const ENDPOINTS: usize = 65_536;
 /// An element of `ep` in words, and the place of an endpoint's word in it.
 const ENDPOINT_WORDS: usize = size_of::<EndpointRow>() / 8;
 const ENDPOINT_WORD: usize = 1;
@@ -47,11 +48,14 @@ pub struct KernelMaps {
     vip: Families,
     local: Families,
     cnt: MapHandle,
+    pub flows: Flows,
     endpoints: Words,
     port_classes: Words,
     port_sets: Words,
     /// Held while an element of `ep` is read and then written: two threads do.
     rows: Mutex<()>,
+    /// Every map, to ask how much memory it takes up.
+    all: Vec<(&'static str, MapHandle)>,
 }
 
 /// The maps of one kind for each family.
@@ -109,9 +113,6 @@ pub struct Endpoint {
 
 impl KernelMaps {
     pub(super) fn new(maps: &DatapathMaps<'_>) -> Result<Self, Error> {
-        let handle = |map: &'static str, of: &MapMut<'_>| {
-            MapHandle::try_from(of).map_err(|source| Error::Map { map, source })
-        };
         let families = |v4: (&'static str, &MapMut<'_>), v6: (&'static str, &MapMut<'_>)| {
             Ok::<_, Error>(Families {
                 v4: (v4.0, handle(v4.0, v4.1)?),
@@ -129,7 +130,9 @@ impl KernelMaps {
             vip: families(("vip4", &maps.vip4), ("vip6", &maps.vip6))?,
             local: families(("local4", &maps.local4), ("local6", &maps.local6))?,
             cnt: handle("cnt", &maps.cnt)?,
+            flows: Flows::new(maps)?,
             rows: Mutex::new(()),
+            all: every(maps)?,
         })
     }
 
@@ -239,7 +242,9 @@ impl KernelMaps {
         for address in addresses(&row).iter() {
             self.forget_local(address, ifindex)?;
         }
-        put("ep", &self.ep, &index, &EndpointRow::default())
+        put("ep", &self.ep, &index, &EndpointRow::default())?;
+        self.flows.forget(ifindex);
+        Ok(())
     }
 
     /// An address may be another endpoint's by now.
@@ -251,9 +256,9 @@ impl KernelMaps {
         Ok(())
     }
 
-    /// How many packets there were for each of [`REASONS`].
+    /// How many packets there were for each of [`REASONS`], and then how much of each of [`TALLIES`].
     pub fn counts(&self) -> Result<Vec<u64>, Error> {
-        (0..REASONS.len() as u32)
+        (0..(REASONS.len() + TALLIES.len()) as u32)
             .map(|index| {
                 let per_cpu = self.cnt.lookup_percpu(bytes(&index), MapFlags::ANY);
                 let per_cpu = per_cpu
@@ -262,6 +267,17 @@ impl KernelMaps {
                 Ok(per_cpu.iter().filter_map(|count| read::<u64>(count)).sum())
             })
             .collect()
+    }
+
+    /// How much of the kernel's memory each map takes up, in bytes.
+    pub fn memory(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        let memory = self.all.iter().map(|(name, map)| {
+            let info = map
+                .query_fdinfo()
+                .map_err(|source| Error::Map { map: name, source })?;
+            Ok((*name, info.memlock.unwrap_or_default()))
+        });
+        memory.collect()
     }
 
     fn put_one(&self, write: &Write) -> Result<(), Error> {
@@ -363,7 +379,21 @@ impl Store for Arc<KernelMaps> {
     }
 }
 
-fn slot(ifindex: u32) -> u32 {
+pub(super) fn handle(map: &'static str, of: &MapMut<'_>) -> Result<MapHandle, Error> {
+    MapHandle::try_from(of).map_err(|source| Error::Map { map, source })
+}
+
+macro_rules! every_map {
+    ($maps:ident: $($name:ident)*) => { vec![$((stringify!($name), handle(stringify!($name), &$maps.$name)?)),*] };
+}
+
+fn every(maps: &DatapathMaps<'_>) -> Result<Vec<(&'static str, MapHandle)>, Error> {
+    Ok(
+        every_map!(maps: ep ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag cnt),
+    )
+}
+
+pub(super) fn slot(ifindex: u32) -> u32 {
     ifindex % ENDPOINTS as u32
 }
 

@@ -4,6 +4,8 @@
 //! maps ([`maps`]) that are pinned ([`pin`]), so that verdicts hold without the agent. What the programs do is told in
 //! `../bpf/`: veth.h has the verdict on a packet, verdict.h the look-ups, service.h what happens to Services.
 
+mod batch;
+mod flows;
 mod hook;
 mod load;
 mod maps;
@@ -14,11 +16,12 @@ mod words;
 use std::io;
 use std::path::PathBuf;
 
+pub use flows::{Counted, Flows};
 pub use hook::{Hooks, detach, remove_clsact};
 pub use load::{Datapath, check_kernel, load};
 pub use maps::{Endpoint, KernelMaps, ROOM};
 pub use pin::{Pins, uninstall};
-pub use row::REASONS;
+pub use row::{REASONS, TALLIES};
 
 use crate::skeleton::types;
 

@@ -1,7 +1,7 @@
 //! The maps' keys and values as bytes. Their types come from the object's own BTF, so both sides mean the same layout.
 
 use crate::skeleton::types;
-use crate::skeleton::types::rf_reason as reason;
+use crate::skeleton::types::{rf_reason as reason, rf_tally as tally};
 
 /// A key or value that can be copied as bytes.
 ///
@@ -25,6 +25,8 @@ rows! {
     rf_decision_key = 8,
     rf_decision = 8,
     rf_service_key = 20,
+    rf_flow_key = 28,
+    rf_flow = 32,
 }
 
 // SAFETY: an integer.
@@ -43,6 +45,17 @@ pub fn bytes<T: Row>(row: &T) -> &[u8] {
 pub fn read<T: Row>(bytes: &[u8]) -> Option<T> {
     // SAFETY: the length is checked, the read needs no alignment, and `Row` promises that any bits are a value.
     (bytes.len() == size_of::<T>()).then(|| unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+
+/// Fills the beginning of a row; the rest stays as it is. False if there are more bytes than the row has.
+pub fn widen<T: Row>(short: &[u8], row: &mut T) -> bool {
+    // SAFETY: `Row` promises that any bits are a value; the slice borrows it alone.
+    let all = unsafe { std::slice::from_raw_parts_mut(std::ptr::from_mut(row).cast::<u8>(), size_of::<T>()) };
+    let Some(beginning) = all.get_mut(..short.len()) else {
+        return false;
+    };
+    beginning.copy_from_slice(short);
+    true
 }
 
 /// Why a packet passed or fell: the counters' index, whether it passed, and the name that a metric gives it.
@@ -71,6 +84,15 @@ pub const REASONS: [(reason, &str, &str); reason::RF_REASONS.0 as usize] = [
     (reason::RF_DROP_NOT_IP, "drop", "not_ip"),
 ];
 
+/// What else is counted: the counters' index, and the name that a metric gives it.
+pub const TALLIES: [(tally, &str); tally::RF_COUNTS.0 as usize - reason::RF_REASONS.0 as usize] = [
+    (tally::RF_TALLY_FLOWS4, "flows4"),
+    (tally::RF_TALLY_FLOWS6, "flows6"),
+    (tally::RF_TALLY_OVER4, "over4"),
+    (tally::RF_TALLY_OVER6, "over6"),
+    (tally::RF_TALLY_UNSENT, "unsent"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +102,9 @@ mod tests {
         for (index, (why, verdict, _)) in REASONS.into_iter().enumerate() {
             assert_eq!(why.0 as usize, index);
             assert_eq!(verdict == "drop", why.0 >= reason::RF_DROP_INGRESS.0);
+        }
+        for (index, (what, _)) in TALLIES.into_iter().enumerate() {
+            assert_eq!(what.0 as usize, REASONS.len() + index);
         }
     }
 }

@@ -56,6 +56,16 @@ impl Words {
             .map_or(0, |word| word.load(Ordering::Acquire))
     }
 
+    /// Changes a word, whatever the programs do to it meanwhile.
+    pub fn change(&self, index: usize, change: impl Fn(u64) -> u64) {
+        if let Some(word) = self.all().get(index) {
+            let changed = |value| Some(change(value));
+            // It only fails if nothing is to be changed.
+            word.fetch_update(Ordering::AcqRel, Ordering::Acquire, changed)
+                .unwrap_or_default();
+        }
+    }
+
     pub fn store(&self, index: usize, value: u64) {
         if let Some(word) = self.all().get(index) {
             word.store(value, Ordering::Release);

@@ -55,6 +55,15 @@ pub fn run(command: &str) {
     );
 }
 
+/// The index of an interface of this namespace.
+pub fn interface(name: &str) -> u32 {
+    let name = std::ffi::CString::new(name).unwrap();
+    // SAFETY: the name ends with a nul.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    assert_ne!(index, 0, "{name:?}");
+    index
+}
+
 /// The loaded kernel side, and what brings rules to it.
 pub struct Kernel {
     pub maps: Arc<KernelMaps>,
