@@ -64,7 +64,7 @@ fn explain(rule: &Rule, out: &mut dyn Write) -> std::io::Result<()> {
         severity(rule)
     )?;
     writeln!(out, "Finds {}.\n\n{}\n", rule.finds, rule.why)?;
-    if rule.needs_cluster {
+    if rule.needs_cluster() {
         writeln!(
             out,
             "Compares the policy with the namespaces and pods that are there.\n"

@@ -135,6 +135,13 @@ impl Selector {
         self.requirements.is_empty()
     }
 
+    /// Whether it is sure that every object which this one selects is selected by the other too. What it takes several
+    /// requirements together to see is not seen.
+    pub fn implies(&self, other: &Self) -> bool {
+        let met = |wanted: &Requirement| self.requirements.iter().any(|given| given.implies(wanted));
+        other.requirements.iter().all(met)
+    }
+
     /// The labels that it asks for with one value, as a Service's selector knows no others.
     pub fn equalities(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.requirements()
@@ -214,6 +221,19 @@ impl Requirement {
             Condition::Exists => value.is_some(),
             Condition::DoesNotExist => value.is_none(),
         }
+    }
+
+    /// Whether everything that meets this requirement meets the other.
+    fn implies(&self, other: &Self) -> bool {
+        use Condition::{DoesNotExist, Exists, In, NotIn};
+        self.key == other.key
+            && match (&self.condition, &other.condition) {
+                (In(given), In(wanted)) => given.is_subset(wanted),
+                (In(_) | Exists, Exists) | (DoesNotExist, DoesNotExist | NotIn(_)) => true,
+                (In(given), NotIn(wanted)) => given.is_disjoint(wanted),
+                (NotIn(given), NotIn(wanted)) => wanted.is_subset(given),
+                _ => false,
+            }
     }
 }
 
@@ -306,6 +326,41 @@ mod tests {
         assert!(selector.matches(&labels(&[("app", "web"), ("tier", "front"), ("more", "")])));
         assert!(!selector.matches(&labels(&[("app", "web")])));
         assert!(!selector.matches(&labels(&[("tier", "front")])));
+    }
+
+    #[test]
+    fn a_selector_implies_what_is_met_whenever_it_is() {
+        let parse = |yaml: &str| -> Selector {
+            Selector::parse(&serde_yaml_ng::from_str::<LabelSelector>(yaml).unwrap()).unwrap()
+        };
+        let conditions = [
+            "{}",
+            "{matchLabels: {k: a}}",
+            "{matchLabels: {k: a, other: a}}",
+            "{matchExpressions: [{key: k, operator: In, values: [a, b]}]}",
+            "{matchExpressions: [{key: k, operator: NotIn, values: [c]}]}",
+            "{matchExpressions: [{key: k, operator: NotIn, values: [a, c]}]}",
+            "{matchExpressions: [{key: k, operator: Exists}]}",
+            "{matchExpressions: [{key: k, operator: DoesNotExist}]}",
+        ];
+        // Enough objects to tell all of these apart.
+        let values = [None, Some("a"), Some("b"), Some("c"), Some("d")];
+        let objects: Vec<Labels> = values
+            .iter()
+            .flat_map(|k| [None, Some("a")].map(|other| [("k", *k), ("other", other)]))
+            .map(|pairs| {
+                let held = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
+                labels(&held.collect::<Vec<_>>())
+            })
+            .collect();
+        for a in conditions.map(parse) {
+            for b in conditions.map(parse) {
+                let always = objects
+                    .iter()
+                    .all(|object| !a.matches(object) || b.matches(object));
+                assert_eq!(a.implies(&b), always, "{a} implies {b}");
+            }
+        }
     }
 
     #[test]

@@ -106,7 +106,9 @@ spec:
 
     #[test]
     fn what_is_good_is_taken_without_a_word() {
-        let response = answered("{metadata: {name: web}, spec: {podSelector: {}}}");
+        let response = answered(
+            "{metadata: {name: web}, spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}}",
+        );
         assert_eq!((response.allowed, response.warnings), (true, None));
     }
 }

@@ -110,7 +110,7 @@ impl Decision {
     pub fn rests_on_view(&self) -> bool {
         let from_view = |finding: &Finding| {
             let rule = rules::ALL.iter().find(|rule| rule.code == finding.code);
-            rule.is_some_and(|rule| rule.needs_cluster)
+            rule.is_some_and(|rule| rule.needs_cluster())
         };
         self.unreadable.is_none() && !self.allowed() && self.denials().all(from_view)
     }

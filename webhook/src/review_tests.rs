@@ -51,7 +51,7 @@ fn policies_are_refused_warned_of_or_taken() {
             "- NP001!",
         ),
         ("{metadata: {name: web}}", "+"),
-        ("{metadata: {name: web}, spec: {}}", "+"),
+        ("{metadata: {name: web}, spec: {}}", "+ NP014"),
     ];
     for (object, expected) in table {
         assert_eq!(

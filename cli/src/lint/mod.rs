@@ -7,7 +7,7 @@ use std::io::Write;
 use clap::ValueEnum;
 use ringfence_netpol::cluster::{Cluster, Key, NAMESPACE_NAME, Namespace};
 use ringfence_netpol::finding::{Finding, Severity};
-use ringfence_netpol::lint::{Level, Severities, lint_written};
+use ringfence_netpol::lint::{Level, Severities, Survey, judge};
 
 use crate::input::Input;
 use crate::read::{self, Reading};
@@ -24,7 +24,7 @@ Examples:
   ringfence lint manifests/
   ringfence lint manifests/ -o github            # annotations in a pull request
   ringfence lint manifests/ -o sarif > lint.sarif
-  kubectl get ns,pods,netpol -A -o yaml | ringfence lint - --complete
+  kubectl get ns,pods,svc,netpol -A -o yaml | ringfence lint - --complete
   ringfence lint --live
   ringfence lint manifests/ --level NP006=off --fail-on deny
 
@@ -72,8 +72,6 @@ pub struct Located {
     pub line: usize,
 }
 
-/// Rules that say something is nowhere, which only those can know who have everything.
-const NEEDS_ALL: [&str; 1] = ["selector-matches-nothing"];
 /// Namespaces that every cluster has.
 const ALWAYS_THERE: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -112,17 +110,16 @@ pub fn findings(mut reading: Reading, severities: &Severities, complete: bool) -
     if !complete {
         add_usual_namespaces(&mut reading.cluster);
     }
-    let is_known = |finding: &Finding| {
-        let rule = ringfence_netpol::lint::rules::ALL
-            .iter()
-            .find(|rule| rule.code == finding.code);
-        complete || rule.is_none_or(|rule| !NEEDS_ALL.contains(&rule.name))
+    let survey = if complete {
+        Survey::whole(&reading.cluster)
+    } else {
+        Survey::partial(&reading.cluster)
     };
     let mut all = Vec::new();
     for source in reading.policies {
         let written = source.node.clone().into_json();
-        let found = lint_written(&source.object, &written, Some(&reading.cluster), severities);
-        all.extend(found.into_iter().filter(is_known).map(|finding| Located {
+        let found = judge(&source.object, Some(&written), Some(&survey), severities);
+        all.extend(found.into_iter().map(|finding| Located {
             line: source.node.line_of(&finding.field),
             file: source.file.clone(),
             finding,

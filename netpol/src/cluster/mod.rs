@@ -11,8 +11,8 @@ mod workload;
 
 pub use journal::Changes;
 pub use object::{
-    ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Namespace, Node, Phase, Pod,
-    Service, ServicePort, TargetPort,
+    ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Mesh, Namespace, Node, Phase, Pod,
+    Scraping, Service, ServicePort, TargetPort,
 };
 pub use observe::Observed;
 pub use store::Store;

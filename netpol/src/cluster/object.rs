@@ -16,6 +16,8 @@ pub struct Namespace {
     pub terminating: bool,
     /// When it was created, in seconds of the Unix time.
     pub created: Option<i64>,
+    /// Nobody said that it is there; something in manifests says that it is in it.
+    pub implied: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +37,24 @@ pub struct Pod {
     pub terminating: bool,
     /// The ports of all its containers, also of init containers that stay (sidecars).
     pub ports: Vec<ContainerPort>,
+    /// What its annotations ask of Prometheus; `None`: nothing.
+    pub scraping: Option<Scraping>,
+    /// The mesh whose proxy runs in it.
+    pub mesh: Option<Mesh>,
+}
+
+/// That metrics are to be fetched from a pod, by the annotation `prometheus.io/scrape`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scraping {
+    /// `prometheus.io/port`; absent: every port that the pod declares.
+    pub port: Option<u16>,
+}
+
+/// A service mesh that works by a proxy in each pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mesh {
+    Istio,
+    Linkerd,
 }
 
 impl Pod {
@@ -78,6 +98,8 @@ pub struct Service {
     /// Empty for headless Services.
     pub cluster_ips: Vec<IpAddr>,
     pub ports: Vec<ServicePort>,
+    /// What its annotations ask of Prometheus for the pods behind it.
+    pub scraping: Option<Scraping>,
 }
 
 impl Service {

@@ -11,14 +11,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Namespace, Node,
-    Owner, Phase, Pod, Service, ServicePort, Store, TargetPort,
+    Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Mesh, Namespace, Node,
+    Owner, Phase, Pod, Scraping, Service, ServicePort, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::{PolicyObject, PolicyRecord};
 use crate::policy::Policy;
 use crate::port::Protocol;
-use crate::selector::Selector;
+use crate::selector::{Labels, Selector};
 
 /// A kind of Kubernetes object that [`Cluster`] keeps.
 pub trait Observed {
@@ -80,6 +80,7 @@ impl Observed for core::Namespace {
                 .creation_timestamp
                 .as_ref()
                 .map(|time| time.0.as_second()),
+            implied: false,
         }
     }
 
@@ -134,6 +135,8 @@ impl Observed for core::Pod {
                 _ => Phase::Pending,
             },
             terminating: self.metadata.deletion_timestamp.is_some(),
+            scraping: scraping(self.annotations()),
+            mesh: containers.iter().chain(sidecars.clone()).find_map(mesh),
             ports: containers
                 .iter()
                 .chain(sidecars)
@@ -145,6 +148,22 @@ impl Observed for core::Pod {
 
     fn store(cluster: &mut Cluster) -> &mut Store<Pod> {
         &mut cluster.pods
+    }
+}
+
+/// The convention of the Prometheus community's scrape configuration.
+fn scraping(annotations: &Labels) -> Option<Scraping> {
+    let get = |key: &str| annotations.get(key).map(String::as_str);
+    (get("prometheus.io/scrape") == Some("true")).then(|| Scraping {
+        port: get("prometheus.io/port").and_then(|port| port.parse().ok()),
+    })
+}
+
+fn mesh(container: &core::Container) -> Option<Mesh> {
+    match container.name.as_str() {
+        "istio-proxy" => Some(Mesh::Istio),
+        "linkerd-proxy" => Some(Mesh::Linkerd),
+        _ => None,
     }
 }
 
@@ -211,6 +230,7 @@ impl Observed for core::Service {
             selector: spec.selector.filter(|s| !s.is_empty()).map(Selector::from_iter),
             cluster_ips,
             ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
+            scraping: scraping(self.annotations()),
         }
     }
 

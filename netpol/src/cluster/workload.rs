@@ -111,7 +111,10 @@ impl Assembly {
         };
         let namespace = meta.namespace.clone().unwrap_or_default();
         let template = workload.template().cloned().unwrap_or_default();
-        let mut labels = template.metadata.and_then(|meta| meta.labels).unwrap_or_default();
+        let (labels, annotations) = template
+            .metadata
+            .map_or((None, None), |meta| (meta.labels, meta.annotations));
+        let mut labels = labels.unwrap_or_default();
         if W::KIND == "Job" {
             for key in ["job-name", "batch.kubernetes.io/job-name"] {
                 labels.entry(key.to_owned()).or_insert_with(|| owner.name.clone());
@@ -120,6 +123,7 @@ impl Assembly {
         let pod = core::Pod {
             metadata: ObjectMeta {
                 labels: Some(labels),
+                annotations,
                 ..ObjectMeta::default()
             },
             spec: template.spec,
@@ -207,9 +211,13 @@ impl Assembly {
             .collect();
         for name in used {
             let key = Key::cluster(name.as_str());
-            let mut namespace = cluster.namespaces.get(&key).cloned().unwrap_or_default();
+            let implied = || Namespace {
+                implied: true,
+                ..Namespace::default()
+            };
+            let mut namespace = cluster.namespaces.get(&key).cloned().unwrap_or_else(implied);
             namespace.labels.insert(NAMESPACE_NAME.to_owned(), name);
-            cluster.namespaces.apply(key, Namespace { ..namespace });
+            cluster.namespaces.apply(key, namespace);
         }
     }
 }

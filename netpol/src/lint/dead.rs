@@ -80,23 +80,22 @@ fn no_pod(
     if selector.is_everything() {
         return None;
     }
-    let mut elsewhere = BTreeSet::new();
+    // First where it looks, which is mostly enough: finished pods count, since what ran once (a Job) will run again.
     let mut on_host = false;
-    for (key, pod) in cluster
-        .pods
-        .iter()
-        .filter(|(_, pod)| selector.matches(&pod.labels))
-    {
-        // Finished pods count: what ran once (a Job) will run again.
-        match (within.contains(key.namespace.as_str()), pod.host_network) {
-            (true, false) => return None,
-            (true, true) => on_host = true,
-            (false, false) => {
-                elsewhere.insert(key.namespace.clone());
+    for name in within {
+        for (_, pod) in cluster.pods.in_namespace(name) {
+            if selector.matches(&pod.labels) {
+                if !pod.host_network {
+                    return None;
+                }
+                on_host = true;
             }
-            (false, true) => {}
         }
     }
+    let anywhere = cluster.pods.iter().filter(|(key, pod)| {
+        !pod.host_network && !within.contains(key.namespace.as_str()) && selector.matches(&pod.labels)
+    });
+    let elsewhere: BTreeSet<String> = anywhere.map(|(key, _)| key.namespace.clone()).collect();
     if own && !elsewhere.is_empty() && !on_host {
         return Some(Cause::OnlyElsewhere {
             selector: selector.clone(),
@@ -120,14 +119,4 @@ fn no_pod(
         elsewhere,
         on_host,
     })
-}
-
-/// The first few of many names.
-pub(super) fn some_of(names: &BTreeSet<String>) -> String {
-    const SHOWN: usize = 3;
-    let mut shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    if let Some(more) = names.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        shown.push_str(&format!(" and {more} more"));
-    }
-    shown
 }

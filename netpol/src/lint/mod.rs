@@ -4,19 +4,27 @@
 //! [`Found`]; code, severity and object are added here. What several rules need to know is worked out once, in
 //! the subject.
 
+mod agents;
+mod cover;
 mod dead;
+mod names;
 mod near;
 mod peers;
+mod reach;
+mod resolvers;
 pub mod rules;
 mod severity;
 mod subject;
+mod survey;
 #[cfg(test)]
 mod testing;
+mod watchers;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 pub use severity::{Level, Severities, UnknownCode};
 pub use subject::Subject;
+pub use survey::Survey;
 
 use crate::cluster::Cluster;
 use crate::finding::{Finding, Mend, Object, Severity};
@@ -35,13 +43,43 @@ pub struct Rule {
     pub why: &'static str,
     /// What a finding weighs if the platform team says nothing else.
     pub severity: Severity,
-    /// Whether it compares with the live cluster, and so cannot judge without.
-    pub needs_cluster: bool,
-    /// The specification of a policy that it finds something in.
+    /// What has to be in view beside the policy.
+    pub needs: Needs,
+    /// The specification of a policy that it finds something in; the whole policy, where it is about more than that. With an
+    /// ellipsis if such a policy is too large to be shown.
     pub bad: &'static str,
+    /// That of another policy of the namespace, where it takes one to find it; else empty.
+    pub beside: &'static str,
     /// What was probably meant.
     pub good: &'static str,
-    pub check: fn(&Subject<'_>) -> Vec<Found>,
+    pub check: fn(&Subject<'_, '_>) -> Vec<Found>,
+}
+
+/// What a rule has to see beside the policy that it judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing; it may tell more if a cluster is in view.
+    Nothing,
+    /// What lives in the cluster, or some of it: what it finds there is there.
+    Cluster,
+    /// Everything that lives in the cluster: it finds that something is nowhere.
+    WholeCluster,
+}
+
+impl Rule {
+    /// Whether it judges by the cluster, and so cannot judge without.
+    pub fn needs_cluster(&self) -> bool {
+        self.needs != Needs::Nothing
+    }
+
+    /// Whether it can judge with so much in view.
+    fn can_judge(&self, survey: Option<&Survey<'_>>) -> bool {
+        match self.needs {
+            Needs::Nothing => true,
+            Needs::Cluster => survey.is_some(),
+            Needs::WholeCluster => survey.is_some_and(|survey| survey.complete),
+        }
+    }
 }
 
 /// What a rule found in one place.
@@ -53,9 +91,9 @@ pub struct Found {
     pub mend: Option<Mend>,
 }
 
-/// Judges a policy, with the cluster in view if there is one, and by the rules that need none otherwise.
+/// Judges a policy, with the whole cluster in view if there is one, and by the rules that need none otherwise.
 pub fn lint(object: &NetworkPolicy, cluster: Option<&Cluster>, severities: &Severities) -> Vec<Finding> {
-    judge(object, None, cluster, severities)
+    judge(object, None, cluster.map(Survey::whole).as_ref(), severities)
 }
 
 /// The same for a policy whose text is at hand: what the API server would drop of it can still be seen there.
@@ -65,27 +103,29 @@ pub fn lint_written(
     cluster: Option<&Cluster>,
     severities: &Severities,
 ) -> Vec<Finding> {
-    judge(object, Some(written), cluster, severities)
+    judge(
+        object,
+        Some(written),
+        cluster.map(Survey::whole).as_ref(),
+        severities,
+    )
 }
 
-fn judge(
+/// The same for one of many policies, which share what has to be found out about their cluster.
+pub fn judge(
     object: &NetworkPolicy,
     written: Option<&serde_json::Value>,
-    cluster: Option<&Cluster>,
+    survey: Option<&Survey<'_>>,
     severities: &Severities,
 ) -> Vec<Finding> {
     let policy = Policy::parse(object);
-    let mut subject = Subject::new(object, &policy, cluster);
-    subject.written = written;
+    let subject = Subject::new(object, &policy, survey, written);
     let about = Object::new("NetworkPolicy", &policy.key);
     let mut findings = Vec::new();
     for rule in rules::ALL {
-        let Some(severity) = severities.of(rule) else {
+        let Some(severity) = severities.of(rule).filter(|_| rule.can_judge(survey)) else {
             continue;
         };
-        if rule.needs_cluster && cluster.is_none() {
-            continue;
-        }
         findings.extend((rule.check)(&subject).into_iter().map(|found| Finding {
             code: rule.code,
             severity,

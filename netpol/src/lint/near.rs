@@ -90,6 +90,13 @@ pub(super) fn near_miss(selector: &Selector, candidates: &[&Labels]) -> Option<N
     })
 }
 
+/// The name that was probably meant by one that nothing has.
+pub(super) fn near_name<'a>(written: &str, live: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    live.filter_map(|name| Some((spelling_distance(written, name)?, name)))
+        .min()
+        .map(|(_, name)| name)
+}
+
 /// Only requirements that ask for a label can be misspelt so that nothing matches.
 fn held_by_any(requirement: &Requirement, labels: &BTreeMap<&str, BTreeSet<&str>>) -> bool {
     let key = requirement.key.as_str();

@@ -1,35 +1,75 @@
 //! What the rules' tests share: a small live cluster and short ways to ask one rule.
 
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde_json::{Value, json};
 
 use super::{Level, Rule, Severities, lint_written, rules};
-use crate::cluster::{Cluster, Key, Namespace, Pod};
+use crate::cluster::{Cluster, ContainerPort, Key, Mesh, Namespace, Pod, Scraping};
 use crate::finding::Finding;
+use crate::port::Protocol;
 
-/// A live cluster: kube-system with DNS and kube-proxy, monitoring, an empty namespace, and `shop`, where the
-/// policy under test is, with a frontend and an api.
+/// A live cluster: kube-system with DNS, which listens on 5353, and kube-proxy, monitoring, the control plane of a mesh, an empty namespace, and
+/// `shop`, where the policy under test is: a frontend on a node that enforces, an api, a pod that asks to be scraped, on a node that does not
+/// enforce, one with a mesh's proxy and one on its node's network.
 pub struct Live(pub Cluster);
 
 impl Default for Live {
     fn default() -> Self {
         let mut live = Self(Cluster::default())
+            .pod("istio-system", "istiod", &[("app", "istiod")])
+            .pod("kube-flannel", "flannel", &[("app", "flannel")])
+            .pod(
+                "ringfence-system",
+                "enforcer",
+                &[("app.kubernetes.io/name", "ringfence-enforcer")],
+            )
+            .pod("shop", "metered", &[("app", "metered")])
+            .pod("shop", "meshed", &[("app", "meshed")])
+            .pod("shop", "exporter", &[("app", "exporter")])
             .pod("kube-system", "coredns", &[("k8s-app", "kube-dns")])
             .pod("kube-system", "kube-proxy", &[("k8s-app", "kube-proxy")])
             .pod("monitoring", "prometheus", &[("app", "prometheus")])
             .pod("shop", "frontend", &[("app", "frontend"), ("tier", "web")])
             .pod("shop", "api", &[("app", "api"), ("tier", "backend")])
             .namespace("empty", &[]);
-        let proxy = Key::new("kube-system", "kube-proxy");
-        if let Some(pod) = live.0.pods.get(&proxy).cloned() {
-            live.0.pods.apply(
-                proxy,
-                Pod {
-                    host_network: true,
-                    ..pod
-                },
-            );
-        }
-        live
+        live = live
+            .with("kube-system", "kube-proxy", |pod| pod.host_network = true)
+            .with("kube-system", "coredns", |pod| {
+                pod.ports = ports(&["dns UDP 5353", "dns-tcp TCP 5353", "metrics TCP 9153"]);
+            })
+            .with("shop", "frontend", |pod| {
+                pod.ports = ports(&["http TCP 8000"]);
+                pod.addresses = vec![[10, 244, 1, 2].into()];
+                pod.node = Some("node-1".to_owned());
+            })
+            .with("shop", "api", |pod| {
+                pod.ports = ports(&["http TCP 8080"]);
+                pod.addresses = vec![[10, 244, 1, 3].into()];
+            })
+            .with("shop", "metered", |pod| {
+                pod.ports = ports(&["http TCP 8000", "metrics TCP 9100"]);
+                pod.scraping = Some(Scraping { port: Some(9100) });
+                pod.node = Some("node-2".to_owned());
+            })
+            .with("shop", "meshed", |pod| pod.mesh = Some(Mesh::Istio))
+            .with("shop", "exporter", |pod| {
+                pod.host_network = true;
+                pod.addresses = vec![[10, 10, 0, 1].into()];
+            })
+            .with("ringfence-system", "enforcer", |pod| {
+                pod.host_network = true;
+                pod.node = Some("node-1".to_owned());
+            })
+            .with("kube-flannel", "flannel", |pod| {
+                pod.host_network = true;
+                pod.node = Some("node-2".to_owned());
+            });
+        live.service(
+            "kube-system",
+            "{metadata: {name: kube-dns}, spec: {selector: {k8s-app: kube-dns}, clusterIP: 10.96.0.10, ports: [
+               {name: dns, port: 53, protocol: UDP, targetPort: dns}, {name: dns-tcp, port: 53, protocol: TCP, targetPort: dns-tcp}]}}",
+        )
     }
 }
 
@@ -63,15 +103,61 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Changes a pod that is there.
+    pub fn with(mut self, namespace: &str, name: &str, change: impl FnOnce(&mut Pod)) -> Self {
+        let key = Key::new(namespace, name);
+        let mut pod = self.0.pods.get(&key).unwrap().clone();
+        change(&mut pod);
+        self.0.pods.apply(key, pod);
+        self
+    }
+
+    /// Another policy of `shop`.
+    pub fn policy(mut self, name: &str, spec: &str) -> Self {
+        let mut object = policy(spec);
+        object.metadata.name = Some(name.to_owned());
+        self.0.apply(&object);
+        self
+    }
+
+    /// A Service, as YAML without its namespace.
+    pub fn service(mut self, namespace: &str, yaml: &str) -> Self {
+        let mut service: Service = serde_yaml_ng::from_str(yaml).unwrap();
+        service.metadata.namespace = Some(namespace.to_owned());
+        self.0.apply(&service);
+        self
+    }
+}
+
+/// Ports of containers, each as `http TCP 8080`.
+pub fn ports(written: &[&str]) -> Vec<ContainerPort> {
+    let port = |text: &&str| {
+        let mut words = text.split(' ');
+        ContainerPort {
+            name: words.next().map(str::to_owned),
+            protocol: Protocol::parse(words.next().unwrap()).unwrap(),
+            number: words.next().unwrap().parse().unwrap(),
+        }
+    };
+    written.iter().map(port).collect()
+}
+
 /// The policy `shop/p` with this specification.
 pub fn policy(spec: &str) -> NetworkPolicy {
-    let mut object = NetworkPolicy {
-        spec: Some(serde_yaml_ng::from_str(spec).unwrap()),
-        ..NetworkPolicy::default()
-    };
-    object.metadata.name = Some("p".to_owned());
-    object.metadata.namespace = Some("shop".to_owned());
+    let mut object: NetworkPolicy = serde_json::from_value(written(spec)).unwrap();
+    object.metadata.name.get_or_insert_with(|| "p".to_owned());
+    object.metadata.namespace.get_or_insert_with(|| "shop".to_owned());
     object
+}
+
+/// The text of a policy, of which only the specification need be given.
+fn written(spec: &str) -> Value {
+    let value: Value = serde_yaml_ng::from_str(spec).unwrap();
+    match value.get("spec") {
+        Some(_) => value,
+        None => json!({"spec": value}),
+    }
 }
 
 /// What this rule alone finds.
@@ -80,8 +166,7 @@ pub fn found(rule: &Rule, live: &Live, spec: &str) -> Vec<Finding> {
     for other in rules::ALL.iter().filter(|other| other.code != rule.code) {
         only = only.with(other.code, Level::Off);
     }
-    let written = serde_json::json!({"spec": serde_yaml_ng::from_str::<serde_json::Value>(spec).unwrap()});
-    lint_written(&policy(spec), &written, Some(&live.0), &only)
+    lint_written(&policy(spec), &written(spec), Some(&live.0), &only)
 }
 
 /// What this rule alone finds, as people see it: first the long form, then the line.

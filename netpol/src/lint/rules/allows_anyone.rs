@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
 
 use crate::finding::{Mend, Severity};
 use crate::lint::peers::is_dns;
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::policy::Direction;
 use crate::selector::Selector;
 
@@ -13,16 +13,17 @@ pub(super) const RULE: Rule = Rule {
     code: "NP006",
     name: "allows-anyone",
     finds: "a rule without peers, or with a peer that is everyone",
-    why: "An empty or absent peer list means anyone, also from outside of the cluster, and so does 0.0.0.0/0; an empty \
+    why: "An empty or absent peer list means anyone, also from outside of the cluster, and so does 0.0.0.0/0 as a source; an empty \
           namespaceSelector means every pod of every tenant. It may be meant; it should not happen by omission.",
     severity: Severity::Warn,
-    needs_cluster: false,
+    needs: Needs::Nothing,
     bad: "\
 podSelector: {matchLabels: {app: api}}
 ingress:
 - ports:
   - port: 8080
 ",
+    beside: "",
     good: "\
 podSelector: {matchLabels: {app: api}}
 ingress:
@@ -34,7 +35,7 @@ ingress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let Some(spec) = &subject.object.spec else {
         return Vec::new();
     };
@@ -108,7 +109,8 @@ fn judge(
                 )),
             });
         }
-        if let Some(cidr) = whole_family(peer) {
+        // Towards the world it is another rule's, which looks at what is inside of it.
+        if let (Direction::Ingress, Some(cidr)) = (direction, whole_family(peer)) {
             found.push(Found {
                 field: format!("{field}.ipBlock.cidr"),
                 message: format!("{cidr} is every address"),
@@ -152,8 +154,9 @@ mod tests {
             - {}
             - from: [{namespaceSelector: {}}]
               ports: [{port: 80}]
+            - from: [{ipBlock: {cidr: '::/0'}}]
             egress:
-            - to: [{ipBlock: {cidr: '::/0'}}]
+            - ports: [{port: 443}]
         "
         ));
     }
@@ -165,6 +168,7 @@ mod tests {
             "{ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: prometheus}}}]}]}",
             "{egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}]}",
             "{policyTypes: [Ingress], egress: [{}]}",
+            "{egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}",
             "{ingress: []}",
         ] {
             good(&RULE, &Live::default(), spec);

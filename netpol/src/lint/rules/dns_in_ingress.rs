@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::finding::{Mend, Severity};
 use crate::lint::near::NAMESPACE_NAME;
 use crate::lint::peers::is_dns;
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 
 pub(super) const RULE: Rule = Rule {
     code: "NP005",
@@ -14,13 +14,14 @@ pub(super) const RULE: Rule = Rule {
     why: "Pods ask DNS, they are not asked: the hole belongs under egress. Written under ingress with `to`, the API server \
           drops `to` as unknown, and what remains admits anyone on port 53, while DNS stays cut.",
     severity: Severity::Warn,
-    needs_cluster: false,
+    needs: Needs::Nothing,
     bad: "\
 podSelector: {}
 ingress:
 - ports:
   - {port: 53, protocol: UDP}
 ",
+    beside: "",
     good: "\
 podSelector: {}
 policyTypes: [Egress]
@@ -35,7 +36,7 @@ egress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     if subject.policy.ingress.is_none() || serves_dns(subject) {
         return Vec::new();
     }
@@ -76,7 +77,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
 }
 
 /// Whether a selected pod has a container port 53, or is the cluster's DNS by its usual label.
-fn serves_dns(subject: &Subject<'_>) -> bool {
+fn serves_dns(subject: &Subject<'_, '_>) -> bool {
     let Some(cluster) = subject.cluster else {
         return false;
     };

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::finding::{Fix, Mend, Severity};
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 
 pub(super) const RULE: Rule = Rule {
     code: "NP008",
@@ -13,13 +13,14 @@ pub(super) const RULE: Rule = Rule {
           of a rule under `ingress` whose peers stand under `to`, a rule is left that lets everyone in. At admission it is too late to see \
           it, so that this can be found in files only.",
     severity: Severity::Deny,
-    needs_cluster: false,
+    needs: Needs::Nothing,
     bad: "\
 podSelector: {}
 ingress:
 - to:
   - podSelector: {matchLabels: {app: frontend}}
 ",
+    beside: "",
     good: "\
 podSelector: {}
 ingress:
@@ -57,7 +58,7 @@ const POLICY: Part = Part(&[
     ("status", None),
 ]);
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let mut found = Vec::new();
     if let Some(written) = subject.written {
         walk(written, &POLICY, "", &mut found);

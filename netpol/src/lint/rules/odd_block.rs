@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::finding::{Fix, Mend, Severity};
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::policy::Direction;
 
 pub(super) const RULE: Rule = Rule {
@@ -15,13 +15,14 @@ pub(super) const RULE: Rule = Rule {
     why: "Newer API servers refuse such a block; older ones store it, and then each reader decides what it means: 10.1.2.3/8 is \
           all of 10.0.0.0/8 and not one host, and 010.0.0.0/8 may be 8.0.0.0/8 to one who reads it as octal.",
     severity: Severity::Deny,
-    needs_cluster: false,
+    needs: Needs::Nothing,
     bad: "\
 podSelector: {}
 ingress:
 - from:
   - ipBlock: {cidr: 10.1.2.3/8}
 ",
+    beside: "",
     good: "\
 podSelector: {}
 ingress:
@@ -31,7 +32,7 @@ ingress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let Some(spec) = &subject.object.spec else {
         return Vec::new();
     };

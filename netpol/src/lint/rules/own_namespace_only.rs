@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::finding::{Mend, Severity};
-use crate::lint::dead::{Cause, some_of};
+use crate::lint::dead::Cause;
+use crate::lint::names::some_of;
 use crate::lint::near::NAMESPACE_NAME;
 use crate::lint::peers::PeerAt;
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::selector::{Condition, Requirement, Selector};
 
 pub(super) const RULE: Rule = Rule {
@@ -17,13 +18,14 @@ pub(super) const RULE: Rule = Rule {
     why: "A podSelector without a namespaceSelector looks only in the policy's own namespace. It is often read as \"pods \
           with these labels, wherever they are\".",
     severity: Severity::Warn,
-    needs_cluster: true,
+    needs: Needs::Cluster,
     bad: "\
 podSelector: {matchLabels: {app: api}}
 ingress:
 - from:
   - podSelector: {matchLabels: {app: prometheus}}
 ",
+    beside: "",
     good: "\
 podSelector: {matchLabels: {app: api}}
 ingress:
@@ -34,7 +36,7 @@ ingress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let mut found = Vec::new();
     for dead in subject.dead_peers() {
         let Cause::OnlyElsewhere { selector, namespaces } = &dead.cause else {

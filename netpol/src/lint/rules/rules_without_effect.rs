@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::finding::{Mend, Severity};
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::policy::Direction;
 
 pub(super) const RULE: Rule = Rule {
@@ -13,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
     why: "policyTypes alone says for which directions a policy isolates. Rules of another direction are stored and ignored: \
           the pods stay as open, or as closed by other policies, as they were.",
     severity: Severity::Warn,
-    needs_cluster: false,
+    needs: Needs::Nothing,
     bad: "\
 podSelector: {}
 policyTypes: [Ingress]
@@ -21,6 +21,7 @@ egress:
 - to:
   - podSelector: {}
 ",
+    beside: "",
     good: "\
 podSelector: {}
 policyTypes: [Ingress, Egress]
@@ -31,7 +32,7 @@ egress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let Some(spec) = &subject.object.spec else {
         return Vec::new();
     };

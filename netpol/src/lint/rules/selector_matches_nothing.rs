@@ -1,9 +1,10 @@
 //! NP003: a peer that matches nothing, and nothing like it lives either.
 
 use crate::finding::{Mend, Severity};
-use crate::lint::dead::{Cause, DeadPeer, some_of};
+use crate::lint::dead::{Cause, DeadPeer};
+use crate::lint::names::some_of;
 use crate::lint::near::NAMESPACE_NAME;
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::selector::{Condition, Selector};
 
 pub(super) const RULE: Rule = Rule {
@@ -12,13 +13,14 @@ pub(super) const RULE: Rule = Rule {
     finds: "a peer whose selector matches nothing in the live cluster, with no near miss",
     why: "What it should match may come later, so this is a warning. Until then the peer lets nobody through.",
     severity: Severity::Warn,
-    needs_cluster: true,
+    needs: Needs::WholeCluster,
     bad: "\
 podSelector: {matchLabels: {app: api}}
 ingress:
 - from:
   - podSelector: {matchLabels: {app: billing-importer}}
 ",
+    beside: "",
     good: "\
 podSelector: {matchLabels: {app: api}}
 ingress:
@@ -28,7 +30,7 @@ ingress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let mut found: Vec<Found> = subject.dead_peers().iter().filter_map(judge).collect();
     let left_out = subject.peers_not_examined();
     if left_out > 0 {

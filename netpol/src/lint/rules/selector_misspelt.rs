@@ -6,7 +6,7 @@ use crate::finding::{Fix, Mend, Severity};
 use crate::lint::dead::Cause;
 use crate::lint::near::{NAMESPACE_NAME, Near};
 use crate::lint::peers::{PeerAt, in_object};
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::selector::{Requirement, Selector};
 
 pub(super) const RULE: Rule = Rule {
@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     why: "The API server stores any well-formed selector. One that matches nothing lets nobody through, without a word: \
           the classic is `name: kube-system`, a label that no namespace carries by itself, so that DNS stays cut.",
     severity: Severity::Deny,
-    needs_cluster: true,
+    needs: Needs::Cluster,
     bad: "\
 podSelector: {}
 policyTypes: [Egress]
@@ -24,6 +24,7 @@ egress:
 - to:
   - namespaceSelector: {matchLabels: {name: kube-system}}
 ",
+    beside: "",
     good: "\
 podSelector: {}
 policyTypes: [Egress]
@@ -34,7 +35,7 @@ egress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let mut found = Vec::new();
     for dead in subject.dead_peers() {
         let peer = &dead.peer;

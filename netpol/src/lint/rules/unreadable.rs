@@ -1,7 +1,7 @@
 //! NP001: a part of the policy that the enforcer could not understand.
 
 use crate::finding::{Mend, Severity};
-use crate::lint::{Found, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject};
 
 pub(super) const RULE: Rule = Rule {
     code: "NP001",
@@ -10,13 +10,14 @@ pub(super) const RULE: Rule = Rule {
     why: "The enforcer reads policies with this very parser and closes what it cannot understand: a peer or port then \
           matches nothing, and a policy whose podSelector is unreadable isolates its whole namespace.",
     severity: Severity::Deny,
-    needs_cluster: false,
+    needs: Needs::Nothing,
     bad: "\
 podSelector: {}
 ingress:
 - from:
   - ipBlock: {cidr: 10.0.0.0}
 ",
+    beside: "",
     good: "\
 podSelector: {}
 ingress:
@@ -26,7 +27,7 @@ ingress:
     check,
 };
 
-fn check(subject: &Subject<'_>) -> Vec<Found> {
+fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let found = |defect: &crate::policy::Defect| Found {
         field: defect.field.clone(),
         message: defect.error.to_string(),
