@@ -10,6 +10,7 @@ pub mod census;
 pub mod datapath;
 pub mod encode;
 pub mod gate;
+pub mod ledger;
 pub mod link;
 pub mod metrics;
 pub mod seats;

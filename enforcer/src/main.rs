@@ -19,6 +19,7 @@ use ringfence_enforcer::agent::{Agent, Ready};
 use ringfence_enforcer::census;
 use ringfence_enforcer::datapath::{self, Datapath, Hooks, Pins};
 use ringfence_enforcer::gate::{Gate, Told};
+use ringfence_enforcer::ledger;
 use ringfence_enforcer::link::watch::watch;
 use ringfence_enforcer::link::{Links, cni};
 use ringfence_enforcer::metrics::Metrics;
@@ -69,11 +70,13 @@ async fn run() -> anyhow::Result<()> {
 
     let pins = Pins::prepare(&settings.pin_path)?;
     let resumed = pins.are_there();
-    let Datapath { maps, hooks } = datapath::load(&pins)?;
+    let Datapath { maps, hooks, denials } = datapath::load(&pins)?;
     let (maps, hooks) = (Arc::new(maps), Arc::new(hooks));
     tracing::info!(node = settings.node_name, resumed, "the programs are loaded");
 
     let view = View::new(&registry)?;
+    ledger::start(Arc::clone(&maps), denials, view.clone(), metrics.clone())
+        .context("writing down denials")?;
     let mut links = Links::open()?;
     let (tell, news) = mpsc::unbounded_channel();
     // News first and then the list: what appears in between is in both.

@@ -1,8 +1,10 @@
 //! What the agent tells about itself.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
-use crate::datapath::REASONS;
+use crate::datapath::{REASONS, TALLIES};
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -13,6 +15,9 @@ pub struct Metrics {
     pub map_bytes: IntGaugeVec,
     pub displaced: IntCounterVec,
     pub over_share: IntGauge,
+    /// Denied packets that no line of the log tells of.
+    pub unattributed: IntCounter,
+    unsent: IntCounter,
     pub endpoints: IntGaugeVec,
     pub policy_defects: IntGauge,
     pub rules_revision: IntGauge,
@@ -60,6 +65,14 @@ impl Metrics {
                 name("endpoints_over_share"),
                 "Pods that had more flows than their share, when they were last counted",
             )?,
+            unattributed: IntCounter::new(
+                name("denied_packets_unattributed_total"),
+                "Denied packets that no line of the log tells of, since there were too many kinds of them",
+            )?,
+            unsent: IntCounter::new(
+                name("denied_events_unsent_total"),
+                "First packets of a kind that were not told of at once, since there were too many; they are counted all the same",
+            )?,
             endpoints: vec("endpoints", "Pods of this node, by state", "state")?,
             policy_defects: IntGauge::new(
                 name("policy_defects"),
@@ -83,6 +96,8 @@ impl Metrics {
         registry.register(Box::new(metrics.rules_revision.clone()))?;
         registry.register(Box::new(metrics.packets.clone()))?;
         registry.register(Box::new(metrics.displaced.clone()))?;
+        registry.register(Box::new(metrics.unattributed.clone()))?;
+        registry.register(Box::new(metrics.unsent.clone()))?;
         registry.register(Box::new(metrics.over_share.clone()))?;
         for gauge in [
             &metrics.map_entries,
@@ -101,6 +116,14 @@ impl Metrics {
             let counter = self.packets.with_label_values(&[*verdict, *reason]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
+        let unsent = TALLIES.iter().position(|(_, name)| *name == "unsent");
+        let unsent = unsent.and_then(|index| counts.get(REASONS.len() + index));
+        self.unsent.inc_by(
+            unsent
+                .copied()
+                .unwrap_or_default()
+                .saturating_sub(self.unsent.get()),
+        );
     }
 }
 

@@ -16,6 +16,7 @@ char LICENSE[] SEC("license") = "GPL";
 /* Keeps the enumerations in the object's BTF, where user space reads them. */
 const volatile enum rf_reason rf_reason_names = RF_REASONS;
 const volatile enum rf_tally rf_tally_names = RF_COUNTS;
+const volatile enum rf_direction rf_direction_names = RF_EGRESS;
 const volatile enum rf_flow_flags rf_flow_flag_names = RF_FLOW_BY_PEER;
 const volatile enum rf_endpoint_flags rf_endpoint_flag_names = RF_ENDPOINT_LAX;
 

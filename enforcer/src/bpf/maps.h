@@ -84,6 +84,32 @@ struct rf_quota {
 	__u32 over[RF_FAMILIES]; /* not 0: some are in the other table */
 };
 
+/* Seen from the pod. */
+enum rf_direction { RF_INGRESS, RF_EGRESS };
+
+/* A kind of denied packets. */
+struct rf_denial {
+	__u32 ifindex; /* of the pod's veth */
+	__u8 direction;
+	__u8 reason;
+	__u8 protocol;
+	__u8 family;
+	__be16 port; /* that they went to */
+	__u16 zero;
+	struct rf_address peer;
+};
+
+struct rf_denials {
+	__u64 packets;
+	__u64 last; /* ns */
+};
+
+/* How many events there were in this second, on this CPU. */
+struct rf_pace {
+	__u64 since;
+	__u64 told;
+};
+
 /* An address's class before and after the update that is under way; the endpoint's generation says which counts. */
 struct rf_class {
 	__u32 side[RF_SIDES];
@@ -307,6 +333,28 @@ struct {
 	__type(key, struct rf_fragment_key);
 	__type(value, struct rf_fragment);
 } frag SEC(".maps");
+
+/* Kinds of denied packets; what a flood of kinds pushes out is still in the reasons' counters. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct rf_denial);
+	__type(value, struct rf_denials);
+} denied SEC(".maps");
+
+/* The first of each kind, for whoever listens: not pinned, each agent has its own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rf_pace);
+} pace SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -12,6 +12,7 @@
 
 #include "conntrack.h"
 #include "endpoint.h"
+#include "ledger.h"
 #include "verdict.h"
 
 #define RF_CT_INFO 7UL
@@ -29,6 +30,23 @@ static __always_inline void rf_expect_self(struct rf_flow_key key, const struct 
 	key.peer_port = key.local_port;
 	key.local_port = port;
 	rf_flow_add(&key, gen, RF_FLOW_BY_PEER | RF_FLOW_SELF, bpf_ktime_get_ns(), six);
+}
+
+/* By the pod behind the Service, which is what policy is about. */
+static __always_inline void rf_deny_service(const struct rf_flow_key *key, const struct rf_address *real, __be16 port,
+					    bool six)
+{
+	struct rf_denial denial = {
+		.ifindex = key->ifindex,
+		.direction = RF_EGRESS,
+		.reason = RF_DROP_SERVICE,
+		.protocol = key->protocol,
+		.family = six ? AF_INET6 : AF_INET,
+		.port = port,
+		.peer = *real,
+	};
+
+	rf_record(&denial, bpf_ktime_get_ns());
 }
 
 static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_conn *ct, bool six)
@@ -78,6 +96,7 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 		if (flow)
 			flow->flags &= ~RF_FLOW_JUDGED;
 		rf_count(RF_DROP_SERVICE);
+		rf_deny_service(&key, &real, real_port, six);
 		return NF_DROP;
 	}
 	if (flow) {

@@ -4,11 +4,9 @@
 
 #include "conntrack.h"
 #include "endpoint.h"
+#include "ledger.h"
 #include "parse.h"
 #include "verdict.h"
-
-/* Seen from the pod. */
-enum rf_direction { RF_INGRESS, RF_EGRESS };
 
 struct rf_look {
 	const struct rf_policy *policy;
@@ -250,27 +248,27 @@ static __always_inline bool rf_is_own_source(const struct rf_look *look, bool la
 	return lax || !(look->address.word[0] | (six ? look->address.word[1] : 0));
 }
 
-static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
-					    const struct rf_policy *policy, enum rf_direction direction, bool six)
+static __always_inline enum rf_reason rf_verdict(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
+						 const struct rf_policy *policy, enum rf_direction direction,
+						 struct rf_look *look, bool six)
 {
-	struct rf_look look; /* filled in as far as the family needs it: to clear it all is some of what a packet costs */
-	struct rf_packet *packet = &look.packet;
+	struct rf_packet *packet = &look->packet;
 	bool out = direction == RF_EGRESS;
 	struct rf_header header;
 	enum rf_parsed parsed;
 	enum rf_reason reason;
 
-	look.policy = policy;
-	look.direction = direction;
-	look.received = out ? 0 : skb->ingress_ifindex;
-	look.via = endpoint->via;
+	look->policy = policy;
+	look->direction = direction;
+	look->received = out ? 0 : skb->ingress_ifindex;
+	look->via = endpoint->via;
 	packet->source_port = packet->destination_port = 0;
 	packet->role = RF_OPENS;
 	packet->first_fragment = packet->closes = false;
 	if (six)
-		look.address = endpoint->address6;
+		look->address = endpoint->address6;
 	else
-		look.address.word[0] = endpoint->address4;
+		look->address.word[0] = endpoint->address4;
 	parsed = rf_parse_header(skb, ETH_HLEN, packet, &header, six);
 	if (parsed == RF_MALFORMED)
 		return RF_DROP_MALFORMED;
@@ -281,7 +279,7 @@ static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct 
 			return out && rf_is_routers(neighbour) && !rf_is_lax(endpoint, policy) ? RF_DROP_ROUTER :
 												 RF_PASS_NEIGHBOUR;
 	}
-	if (out && !rf_is_own_source(&look, rf_is_lax(endpoint, policy), six))
+	if (out && !rf_is_own_source(look, rf_is_lax(endpoint, policy), six))
 		return RF_DROP_SPOOFED;
 	if (rf_is_group(&packet->destination, six))
 		return RF_PASS_GROUP;
@@ -303,19 +301,51 @@ static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct 
 	if (parsed == RF_UNKNOWN_FRAGMENT)
 		return RF_DROP_FRAGMENT;
 
-	look.now = bpf_ktime_get_coarse_ns();
-	look.key.ifindex = skb->ifindex;
-	look.key.protocol = packet->protocol;
-	look.key.zero[0] = look.key.zero[1] = look.key.zero[2] = 0;
-	look.key.local_port = out ? packet->source_port : packet->destination_port;
-	look.key.peer_port = out ? packet->destination_port : packet->source_port;
+	look->now = bpf_ktime_get_coarse_ns();
+	look->key.ifindex = skb->ifindex;
+	look->key.protocol = packet->protocol;
+	look->key.zero[0] = look->key.zero[1] = look->key.zero[2] = 0;
+	look->key.local_port = out ? packet->source_port : packet->destination_port;
+	look->key.peer_port = out ? packet->destination_port : packet->source_port;
 	if (six)
-		look.key.peer = out ? packet->destination : packet->source;
+		look->key.peer = out ? packet->destination : packet->source;
 	else
-		look.key.peer.word[0] = out ? packet->destination.word[0] : packet->source.word[0];
-	reason = rf_judge(&look, skb->ifindex, six);
+		look->key.peer.word[0] = out ? packet->destination.word[0] : packet->source.word[0];
+	reason = rf_judge(look, skb->ifindex, six);
 	if (packet->first_fragment && !rf_is_drop(reason))
 		rf_remember_first(skb, &header, packet, six);
+	return reason;
+}
+
+static __always_inline void rf_deny(struct __sk_buff *skb, const struct rf_look *look, enum rf_reason reason, bool six)
+{
+	const struct rf_packet *packet = &look->packet;
+	bool out = look->direction == RF_EGRESS;
+	struct rf_denial denial = {
+		.ifindex = skb->ifindex,
+		.direction = look->direction,
+		.reason = reason,
+		.protocol = packet->protocol,
+		.family = six ? AF_INET6 : AF_INET,
+		.port = rf_ports_at(packet->protocol) < 0 ? 0 : packet->destination_port,
+	};
+
+	if (six)
+		denial.peer = out ? packet->destination : packet->source;
+	else
+		denial.peer.word[0] = out ? packet->destination.word[0] : packet->source.word[0];
+	rf_record(&denial, bpf_ktime_get_coarse_ns());
+}
+
+static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
+					    const struct rf_policy *policy, enum rf_direction direction, bool six)
+{
+	struct rf_look look; /* filled in as far as the family needs it: to clear it all is some of what a packet costs */
+	enum rf_reason reason = rf_verdict(skb, endpoint, policy, direction, &look, six);
+
+	/* Of what is malformed it is not known what it is. */
+	if (rf_is_drop(reason) && reason != RF_DROP_MALFORMED)
+		rf_deny(skb, &look, reason, six);
 	return reason;
 }
 

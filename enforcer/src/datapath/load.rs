@@ -8,6 +8,7 @@ use std::path::Path;
 use libbpf_rs::PrintLevel;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
+use super::denials::Denials;
 use super::hook::{self, Hooks};
 use super::maps::KernelMaps;
 use super::{Error, Pins};
@@ -21,6 +22,7 @@ const OLDEST: (u32, u32) = (6, 4);
 pub struct Datapath {
     pub maps: KernelMaps,
     pub hooks: Hooks,
+    pub denials: Denials,
 }
 
 /// Loads the programs, over the pinned maps if there are any, and puts the netfilter program in force. Pods' veths are left as
@@ -42,6 +44,7 @@ pub fn load(pins: &Pins) -> Result<Datapath, Error> {
         .load()
         .map_err(Error::Load)?;
     let maps = KernelMaps::new(&skeleton.maps)?;
+    let denials = Denials::new(&skeleton.maps)?;
     let copy = |program: &libbpf_rs::ProgramMut<'_>| {
         program
             .as_fd()
@@ -53,7 +56,7 @@ pub fn load(pins: &Pins) -> Result<Datapath, Error> {
         to_pod: copy(&skeleton.progs.rf_to_pod)?,
     };
     hook::attach_netfilter(&skeleton.progs.rf_translated, pins)?;
-    Ok(Datapath { maps, hooks })
+    Ok(Datapath { maps, hooks, denials })
 }
 
 /// Says what is wrong with this kernel, before anything is touched.

@@ -9,7 +9,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
 use ringfence_netpol::port::Protocol;
 
 use super::flows::Flows;
-use super::row::{REASONS, Row, TALLIES, bytes, read};
+use super::row::{REASONS, Row, TALLIES, bytes, is_recorded, read};
 use super::words::Words;
 use super::{EndpointRow, Error};
 use crate::addresses::Addresses;
@@ -269,6 +269,25 @@ impl KernelMaps {
             .collect()
     }
 
+    /// How many packets fell of which it is known what they were.
+    pub fn recorded_drops(&self) -> Result<u64, Error> {
+        let counts = self.counts()?;
+        let recorded = REASONS.into_iter().zip(counts);
+        Ok(recorded
+            .filter(|((why, ..), _)| is_recorded(*why))
+            .map(|(_, count)| count)
+            .sum())
+    }
+
+    /// The addresses of the pod behind a veth.
+    pub fn addresses_of(&self, ifindex: u32) -> Result<Addresses, Error> {
+        let row = get::<u32, EndpointRow>("ep", &self.ep, &slot(ifindex))?;
+        Ok(row
+            .filter(|row| row.ifindex == ifindex)
+            .map(|row| addresses(&row))
+            .unwrap_or_default())
+    }
+
     /// How much of the kernel's memory each map takes up, in bytes.
     pub fn memory(&self) -> Result<Vec<(&'static str, u64)>, Error> {
         let memory = self.all.iter().map(|(name, map)| {
@@ -389,7 +408,7 @@ macro_rules! every_map {
 
 fn every(maps: &DatapathMaps<'_>) -> Result<Vec<(&'static str, MapHandle)>, Error> {
     Ok(
-        every_map!(maps: ep ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag cnt),
+        every_map!(maps: ep ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag denied events pace cnt),
     )
 }
 
@@ -413,7 +432,7 @@ fn wire(address: IpAddr) -> rf_address {
     wire
 }
 
-fn address(wire: &rf_address, six: bool) -> IpAddr {
+pub(super) fn address(wire: &rf_address, six: bool) -> IpAddr {
     if six {
         let mut octets = [0; 16];
         octets.copy_from_slice(bytes(wire));

@@ -5,6 +5,7 @@
 //! `../bpf/`: veth.h has the verdict on a packet, verdict.h the look-ups, service.h what happens to Services.
 
 mod batch;
+mod denials;
 mod flows;
 mod hook;
 mod load;
@@ -16,6 +17,7 @@ mod words;
 use std::io;
 use std::path::PathBuf;
 
+pub use denials::{Denial, Denials};
 pub use flows::{Counted, Flows};
 pub use hook::{Hooks, detach, remove_clsact};
 pub use load::{Datapath, check_kernel, load};

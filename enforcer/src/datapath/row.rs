@@ -27,6 +27,8 @@ rows! {
     rf_service_key = 20,
     rf_flow_key = 28,
     rf_flow = 32,
+    rf_denial = 28,
+    rf_denials = 16,
 }
 
 // SAFETY: an integer.
@@ -83,6 +85,17 @@ pub const REASONS: [(reason, &str, &str); reason::RF_REASONS.0 as usize] = [
     (reason::RF_DROP_ROUTER, "drop", "router"),
     (reason::RF_DROP_NOT_IP, "drop", "not_ip"),
 ];
+
+/// Whether a denial for this reason is in the rows of denials: those of which it is known what they are.
+pub fn is_recorded(why: reason) -> bool {
+    why.0 >= reason::RF_DROP_INGRESS.0
+        && ![
+            reason::RF_DROP_PENDING,
+            reason::RF_DROP_MALFORMED,
+            reason::RF_DROP_NOT_IP,
+        ]
+        .contains(&why)
+}
 
 /// What else is counted: the counters' index, and the name that a metric gives it.
 pub const TALLIES: [(tally, &str); tally::RF_COUNTS.0 as usize - reason::RF_REASONS.0 as usize] = [

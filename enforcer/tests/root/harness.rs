@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 
 use libbpf_rs::libbpf_sys;
-use ringfence_enforcer::datapath::{self, Datapath, Endpoint, Hooks, KernelMaps, Pins, ROOM};
+use ringfence_enforcer::datapath::{self, Datapath, Denials, Endpoint, Hooks, KernelMaps, Pins, ROOM};
 use ringfence_enforcer::sync::Sync;
 use ringfence_netpol::cluster::{Cluster, Key};
 use ringfence_netpol::compile::{NodeRules, compile};
@@ -68,6 +68,7 @@ pub fn interface(name: &str) -> u32 {
 pub struct Kernel {
     pub maps: Arc<KernelMaps>,
     pub hooks: Hooks,
+    pub denials: Denials,
     pub sync: Sync<Arc<KernelMaps>>,
 }
 
@@ -75,12 +76,14 @@ impl Kernel {
     /// Loads the programs, over what another one pinned in this place.
     pub fn load() -> Self {
         let pins = Pins::prepare(Path::new(PINS)).unwrap();
-        let Datapath { maps, hooks } = datapath::load(&pins).unwrap_or_else(|error| panic!("{error}"));
+        let Datapath { maps, hooks, denials } =
+            datapath::load(&pins).unwrap_or_else(|error| panic!("{error}"));
         let maps = Arc::new(maps);
         Self {
             sync: Sync::new(Arc::clone(&maps), ROOM),
             maps,
             hooks,
+            denials,
         }
     }
 
@@ -131,6 +134,15 @@ impl Kernel {
             .position(|(_, _, name)| *name == reason)
             .expect(reason);
         self.maps.counts().unwrap()[at]
+    }
+
+    /// How much of this was counted besides.
+    pub fn tally(&self, what: &str) -> u64 {
+        let at = datapath::TALLIES
+            .iter()
+            .position(|(_, name)| *name == what)
+            .expect(what);
+        self.maps.counts().unwrap()[datapath::REASONS.len() + at]
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod conntrack;
 mod cost;
+mod denials;
 mod harness;
 mod ipv6;
 mod namespaces;
