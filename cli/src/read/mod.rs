@@ -1,10 +1,12 @@
 //! Reading manifests: files and folders of YAML and JSON into the same cluster that a live one is watched into.
 //!
-//! [`files`] finds and opens (the only I/O), [`tree`] parses with lines and budgets, [`take`] makes typed objects. Whatever is
+//! [`files`] finds and opens (the only I/O), [`documents`] parses with places and budgets, [`take`] makes typed objects. Whatever is
 //! wrong becomes a [`Problem`] with its place, and the rest is read all the same; the caller decides if that will do.
 
+mod documents;
 mod files;
 pub mod live;
+mod merge;
 mod problem;
 mod route;
 mod scalar;
@@ -17,10 +19,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use ringfence_netpol::cluster::Cluster;
 
 pub use problem::Problem;
-pub use tree::{Node, Value};
+pub use tree::{Entry, Node, Place, Value};
 
+use documents::Documents;
 use take::Taker;
-use tree::Documents;
 
 /// How to read.
 #[derive(Debug, Clone)]

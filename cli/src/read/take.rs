@@ -118,7 +118,7 @@ impl<'a> Taker<'a> {
         }
         if !matches!(node.value, Value::Map(_)) {
             return self.fault(
-                node.line,
+                node.line(),
                 "is no Kubernetes object: a map with apiVersion and kind",
             );
         }
@@ -126,13 +126,13 @@ impl<'a> Taker<'a> {
         let of_list = |key: &str| list.and_then(|list| text(list, key));
         let listed = of_list("kind").and_then(|kind| kind.strip_suffix("List").map(str::to_owned));
         let Some(kind) = text(&node, "kind").or(listed).filter(|kind| !kind.is_empty()) else {
-            return self.fault(node.line, "has no kind, so it is no Kubernetes object");
+            return self.fault(node.line(), "has no kind, so it is no Kubernetes object");
         };
         if list.is_none() && kind.ends_with("List") && node.get("items").is_some() {
             return; // its items were taken already
         }
         let Some(version) = text(&node, "apiVersion").or_else(|| of_list("apiVersion")) else {
-            return self.fault(node.line, format!("the {kind} has no apiVersion"));
+            return self.fault(node.line(), format!("the {kind} has no apiVersion"));
         };
         let group = version.rsplit_once('/').map_or("", |(group, _)| group);
         match KINDS
@@ -150,7 +150,7 @@ impl<'a> Taker<'a> {
         node: Node,
         namespaced: bool,
     ) {
-        let line = node.line;
+        let line = node.line();
         if let Some(mut object) = self.typed::<K>(kind, &node)
             && self.named(kind, object.meta_mut(), namespaced, line)
         {
@@ -163,7 +163,7 @@ impl<'a> Taker<'a> {
         kind: &'static str,
         node: Node,
     ) {
-        let line = node.line;
+        let line = node.line();
         if let Some(mut object) = self.typed::<W>(kind, &node)
             && self.named(kind, object.meta_mut(), true, line)
         {
@@ -175,7 +175,7 @@ impl<'a> Taker<'a> {
         let Some(mut object) = self.typed::<networking::NetworkPolicy>(kind, &node) else {
             return;
         };
-        if !self.named(kind, &mut object.metadata, true, node.line) {
+        if !self.named(kind, &mut object.metadata, true, node.line()) {
             return;
         }
         let defects = Policy::parse(&object).defects;
@@ -218,7 +218,7 @@ impl<'a> Taker<'a> {
                     .and_then(Node::text)
                     .unwrap_or_default();
                 self.problems.push(Problem {
-                    line: Some(field.as_deref().map_or(node.line, |field| node.line_of(field))),
+                    line: Some(field.as_deref().map_or(node.line(), |field| node.line_of(field))),
                     object: Some(format!("{kind} {name}").trim_end().to_owned()),
                     field,
                     ..Problem::of_file(self.file(), error.into_inner().to_string())

@@ -54,7 +54,7 @@ fn items_are_handed_out_with_what_stood_before_them() {
     let root = documents.next_document(&mut |root, item| {
         seen.push((
             root.get("kind").and_then(Node::text).unwrap().to_owned(),
-            item.line,
+            item.line(),
         ));
     });
     assert_eq!(seen, [("PodList".to_owned(), 3), ("PodList".to_owned(), 4)]);
@@ -110,4 +110,29 @@ fn the_line_of_a_field_is_that_of_its_key_or_item() {
     for (path, line) in table {
         assert_eq!(root.line_of(path), line, "{path}");
     }
+}
+
+#[test]
+fn every_value_knows_the_bytes_that_it_stands_in() {
+    let text = "é: {k: [1, 'two']}  # why\nlist:\n- a: x y\n  b: \"q\"\n\n- |\n  long\nz: &a [1]\n";
+    let root = Documents::of(text)
+        .next_document(&mut |_, _| {})
+        .unwrap()
+        .unwrap();
+    fn walk<'t>(node: &Node, text: &'t str, seen: &mut Vec<&'t str>) {
+        seen.push(&text[node.place.start..node.place.end]);
+        match &node.value {
+            Value::Scalar(_) => {}
+            Value::List(list) => list.iter().for_each(|node| walk(node, text, seen)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    seen.push(&text[entry.place.start..entry.place.end]);
+                    walk(&entry.node, text, seen);
+                }
+            }
+        }
+    }
+    let mut seen = Vec::new();
+    walk(&root, text, &mut seen);
+    insta::assert_debug_snapshot!(seen);
 }
