@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use ringfence_cli::connlist::{connection_json, ports_json};
 use ringfence_cli::read::{self, read};
+use ringfence_netpol::cluster::Routing;
 use ringfence_netpol::connections::{Connections, Options, by_ingress_controllers};
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ pub fn judge(folder: &Path) -> anyhow::Result<Vec<String>> {
         let rows =
             |row: &Value| json!({"src": "an ingress controller", "dst": row["dst"], "conn": row["conn"]});
         let expected = by_ends(&controllers.iter().map(rows).collect::<Vec<_>>())?;
-        let found = by_ingress_controllers(&reading.cluster);
+        let found = by_ingress_controllers(&reading.cluster, &Routing::of(&reading.cluster));
         let found = found.into_iter().map(|(workload, ports)| {
             json!({"src": "an ingress controller", "dst": workload.to_string(), "conn": ports_json(&ports)})
         });

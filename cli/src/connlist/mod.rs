@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::ValueEnum;
+use ringfence_netpol::cluster::Routing;
 use ringfence_netpol::connections::{Connection, Connections, End, Options, by_ingress_controllers};
 
 use crate::input::Input;
@@ -43,7 +44,7 @@ pub struct Args {
     /// List what policies allow whoever comes, also towards pods that are not there yet
     #[arg(long, conflicts_with = "ingress_controller")]
     pub exposure: bool,
-    /// List too what an ingress controller reaches through Ingress objects (and Routes)
+    /// List too what ingress controllers and gateways reach through Ingress objects, OpenShift's Routes and the routes of Gateway API
     #[arg(long)]
     pub ingress_controller: bool,
     #[command(flatten)]
@@ -101,7 +102,16 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
         return Ok(Outcome::Fine);
     }
     let controllers = match args.ingress_controller {
-        true => by_ingress_controllers(&reading.cluster),
+        true => {
+            let routing = Routing::of(&reading.cluster);
+            for unseen in &reading.unseen {
+                writeln!(err, "note: {unseen}")?;
+            }
+            for dropped in &routing.dropped {
+                writeln!(err, "note: {} leads nowhere: {}", dropped.route, dropped.why)?;
+            }
+            by_ingress_controllers(&reading.cluster, &routing)
+        }
         false => BTreeMap::new(),
     };
     let controllers = controllers.iter().map(|(workload, ports)| Connection {

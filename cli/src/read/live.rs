@@ -6,11 +6,13 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams};
 use kube::config::KubeConfigOptions;
+use kube::discovery::{self, ApiGroup};
+use kube::error::DiscoveryError;
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
-use ringfence_netpol::cluster::{Observed, Owner};
+use ringfence_netpol::cluster::{Observed, Owner, Route, gateway};
 use serde::de::DeserializeOwned;
 
 use super::take::Taker;
@@ -27,6 +29,8 @@ pub enum Error {
     Config(String),
     #[error("{kind} cannot be listed: {error}")]
     List { kind: String, error: kube::Error },
+    #[error("what the cluster has of {group} cannot be found out: {error}")]
+    Discovery { group: &'static str, error: kube::Error },
     #[error("no runtime: {0}")]
     Runtime(#[from] std::io::Error),
 }
@@ -63,7 +67,12 @@ async fn read_from(client: Client, sources: &[String], options: &Options) -> Res
     each::<Service>(&client, |object| taker.live(&object)).await?;
     each::<NetworkPolicy>(&client, |object| taker.live_policy(object)).await?;
     // Nothing depends on these being there, or on being allowed to see them.
-    let _ = each::<Ingress>(&client, |object| taker.live(&object)).await;
+    let mut unseen = Vec::new();
+    let mut note =
+        |result: Result<(), Error>| unseen.extend(result.err().filter(is_refused).map(|e| e.to_string()));
+    note(each::<Ingress>(&client, |object| taker.live(&object)).await);
+    note(each::<Route>(&client, |object| taker.live(&object)).await);
+    note(gateways(&client, &mut taker).await);
     let _ = each::<IngressClass>(&client, |object| taker.live(&object)).await;
     let _ = each::<NamespaceBaseline>(&client, |object| taker.live(&object)).await;
     let _ = each::<LabelStandard>(&client, |object| taker.live(&object)).await;
@@ -71,19 +80,74 @@ async fn read_from(client: Client, sources: &[String], options: &Options) -> Res
     let _ = owners::<Job>(&client, &mut taker).await;
     let mut problems = Vec::new();
     text_sources(&mut taker, sources, options, &mut problems);
-    Ok(finish(taker, problems))
+    Ok(Reading {
+        unseen,
+        ..finish(taker, problems)
+    })
+}
+
+/// Whether something is there and was not shown; kinds that the cluster does not have are no loss.
+fn is_refused(error: &Error) -> bool {
+    let (Error::List { error, .. } | Error::Discovery { error, .. }) = error else {
+        return true;
+    };
+    !matches!(error, kube::Error::Api(status) if status.code == 404)
+        && !matches!(error, kube::Error::Discovery(DiscoveryError::MissingApiGroup(_)))
+}
+
+/// The kinds of Gateway API that the cluster has, in the versions that it serves.
+async fn gateways(client: &Client, taker: &mut Taker<'_>) -> Result<(), Error> {
+    let group = discovery::oneshot::group(client, gateway::GROUP).await;
+    let group = group.map_err(|error| Error::Discovery {
+        group: gateway::GROUP,
+        error,
+    })?;
+    served::<gateway::GatewayClassObject>(client, &group, taker).await?;
+    served::<gateway::GatewayObject>(client, &group, taker).await?;
+    served::<gateway::ReferenceGrantObject>(client, &group, taker).await?;
+    served::<gateway::HttpRouteObject>(client, &group, taker).await?;
+    served::<gateway::GrpcRouteObject>(client, &group, taker).await?;
+    served::<gateway::TlsRouteObject>(client, &group, taker).await?;
+    served::<gateway::TcpRouteObject>(client, &group, taker).await?;
+    served::<gateway::UdpRouteObject>(client, &group, taker).await
+}
+
+/// Takes every object of a kind, in the most stable version of it, if there is one.
+async fn served<K>(client: &Client, group: &ApiGroup, taker: &mut Taker<'_>) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Observed + DeserializeOwned,
+{
+    let served = group.resources_by_stability();
+    let Some((resource, _)) = served.iter().find(|(resource, _)| resource.kind == K::kind(&())) else {
+        return Ok(());
+    };
+    let api = Api::<DynamicObject>::all_with(client.clone(), resource);
+    each_of(api, &resource.plural, |object| {
+        let read = serde_json::to_value(&object).and_then(serde_json::from_value::<K>);
+        match read {
+            Ok(object) => taker.live(&object),
+            Err(error) => taker.fault(0, format!("{} {}: {error}", resource.kind, object.name_any())),
+        }
+    })
+    .await
 }
 
 /// Hands out every object of a kind, of all namespaces.
-async fn each<K>(client: &Client, mut take: impl FnMut(K)) -> Result<(), Error>
+async fn each<K>(client: &Client, take: impl FnMut(K)) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let api = Api::<K>::all(client.clone());
+    each_of(Api::<K>::all(client.clone()), &K::plural(&()), take).await
+}
+
+async fn each_of<K>(api: Api<K>, plural: &str, mut take: impl FnMut(K)) -> Result<(), Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
     let mut parameters = ListParams::default().limit(PAGE);
     loop {
         let page = api.list(&parameters).await.map_err(|error| Error::List {
-            kind: K::plural(&()).into_owned(),
+            kind: plural.to_owned(),
             error,
         })?;
         page.items.into_iter().for_each(&mut take);

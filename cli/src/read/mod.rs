@@ -8,7 +8,6 @@ mod files;
 pub mod live;
 mod merge;
 mod problem;
-mod route;
 mod scalar;
 mod take;
 mod tree;
@@ -56,6 +55,8 @@ pub struct Reading {
     pub taken: usize,
     /// How many objects were of kinds that say nothing about who reaches whom, by kind.
     pub passed_over: BTreeMap<String, usize>,
+    /// Kinds that routes are made of, where the cluster does not let them be seen.
+    pub unseen: Vec<String>,
 }
 
 /// A policy as it stands in its file.
@@ -101,6 +102,7 @@ fn finish(taker: Taker<'_>, mut problems: Vec<Problem>) -> Reading {
         problems,
         taken: taker.taken,
         passed_over: taker.passed_over,
+        unseen: Vec::new(),
     }
 }
 

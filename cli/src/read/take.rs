@@ -9,12 +9,11 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
-use ringfence_netpol::cluster::{Assembly, Key, Observed, Workload};
+use ringfence_netpol::cluster::{Assembly, Key, Observed, Route, Workload, gateway};
 use ringfence_netpol::policy::Policy;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use super::route::Route;
 use super::tree::{Node, Value};
 use super::{Options, PolicySource, Problem};
 
@@ -70,6 +69,30 @@ const KINDS: &[Kind] = &[
     }),
     kind("route.openshift.io", "Route", |t, k, n| {
         t.observed::<Route>(k, n, true)
+    }),
+    kind(gateway::GROUP, "GatewayClass", |t, k, n| {
+        t.observed::<gateway::GatewayClassObject>(k, n, false)
+    }),
+    kind(gateway::GROUP, "Gateway", |t, k, n| {
+        t.observed::<gateway::GatewayObject>(k, n, true)
+    }),
+    kind(gateway::GROUP, "HTTPRoute", |t, k, n| {
+        t.observed::<gateway::HttpRouteObject>(k, n, true)
+    }),
+    kind(gateway::GROUP, "GRPCRoute", |t, k, n| {
+        t.observed::<gateway::GrpcRouteObject>(k, n, true)
+    }),
+    kind(gateway::GROUP, "TLSRoute", |t, k, n| {
+        t.observed::<gateway::TlsRouteObject>(k, n, true)
+    }),
+    kind(gateway::GROUP, "TCPRoute", |t, k, n| {
+        t.observed::<gateway::TcpRouteObject>(k, n, true)
+    }),
+    kind(gateway::GROUP, "UDPRoute", |t, k, n| {
+        t.observed::<gateway::UdpRouteObject>(k, n, true)
+    }),
+    kind(gateway::GROUP, "ReferenceGrant", |t, k, n| {
+        t.observed::<gateway::ReferenceGrantObject>(k, n, true)
     }),
     kind("ringfence.dev", "NamespaceBaseline", |t, k, n| {
         t.observed::<NamespaceBaseline>(k, n, false)

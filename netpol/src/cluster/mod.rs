@@ -3,9 +3,12 @@
 //! Each object is converted on arrival to just the fields that matter here, so that an update which changes
 //! nothing of them is seen as no change. The state depends on the objects only, never on the order of events.
 
+pub mod gateway;
 mod journal;
 mod object;
 mod observe;
+mod route;
+mod routing;
 mod store;
 mod workload;
 
@@ -15,11 +18,14 @@ pub use object::{
     Scraping, Service, ServicePort, TargetPort,
 };
 pub use observe::Observed;
+pub use route::Route;
+pub use routing::{BackendPort, Dropped, Refusal, Routed, Routing};
 pub use store::Store;
 pub use workload::{Assembly, NAMESPACE_NAME, Owner, Workload};
 
 pub use crate::key::Key;
 
+use gateway::{Gateway, GatewayClass, GatewayRoute, ReferenceGrant};
 use ipnet::IpNet;
 
 use crate::api::{LabelStandard, NamespaceBaseline};
@@ -38,6 +44,11 @@ pub struct Cluster {
     pub services: Store<Service>,
     pub ingresses: Store<Ingress>,
     pub ingress_classes: Store<IngressClass>,
+    pub gateway_classes: Store<GatewayClass>,
+    pub gateways: Store<Gateway>,
+    /// Of all kinds, each under its name and kind.
+    pub gateway_routes: Store<GatewayRoute>,
+    pub reference_grants: Store<ReferenceGrant>,
     pub nodes: Store<Node>,
     /// Only those that no controller made from a Service's selector.
     pub endpoint_slices: Store<EndpointSlice>,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Owner;
+use super::{BackendPort, Owner};
 use crate::port::Protocol;
 use crate::selector::{Labels, Selector};
 
@@ -137,7 +137,7 @@ pub struct Ingress {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IngressBackend {
     pub service: String,
-    pub port: TargetPort,
+    pub port: BackendPort,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

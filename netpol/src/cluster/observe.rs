@@ -1,5 +1,6 @@
 //! From Kubernetes's objects to ours: one implementation of [`Observed`] a kind.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Mesh, Namespace, Node,
+    BackendPort, Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Mesh, Namespace, Node,
     Owner, Phase, Pod, Scraping, Service, ServicePort, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
@@ -294,8 +295,8 @@ impl Observed for networking::Ingress {
 fn ingress_backend(service: &networking::IngressServiceBackend) -> Option<IngressBackend> {
     let port = service.port.as_ref()?;
     let port = match (&port.name, port.number) {
-        (Some(name), _) => TargetPort::Name(name.clone()),
-        (None, Some(number)) => TargetPort::Number(u16::try_from(number).ok()?),
+        (Some(name), _) => BackendPort::Name(name.clone()),
+        (None, Some(number)) => BackendPort::Number(u16::try_from(number).ok()?),
         (None, None) => return None,
     };
     Some(IngressBackend {
@@ -313,7 +314,6 @@ impl Observed for networking::IngressClass {
 
     fn observe(&self) -> IngressClass {
         const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
-        const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
         IngressClass {
             controller: self
                 .spec
@@ -324,7 +324,7 @@ impl Observed for networking::IngressClass {
                 .annotations()
                 .get(DEFAULT)
                 .is_some_and(|value| value == "true"),
-            release_namespace: self.annotations().get(RELEASE_NAMESPACE).cloned(),
+            release_namespace: release_namespace(self.annotations()),
         }
     }
 
@@ -421,6 +421,11 @@ impl Observed for networking::ServiceCIDR {
     fn store(cluster: &mut Cluster) -> &mut Store<Vec<IpNet>> {
         &mut cluster.service_ranges
     }
+}
+
+/// The namespace of the Helm release that an object came with.
+pub(super) fn release_namespace(annotations: &BTreeMap<String, String>) -> Option<String> {
+    annotations.get("meta.helm.sh/release-namespace").cloned()
 }
 
 impl Observed for NamespaceBaseline {

@@ -206,6 +206,8 @@ impl Assembly {
             .chain(cluster.policies.iter().map(|(key, _)| named(key)))
             .chain(cluster.services.iter().map(|(key, _)| named(key)))
             .chain(cluster.ingresses.iter().map(|(key, _)| named(key)))
+            .chain(cluster.gateways.iter().map(|(key, _)| named(key)))
+            .chain(cluster.gateway_routes.iter().map(|(key, _)| named(key)))
             .chain(cluster.namespaces.iter().map(|(key, _)| key.name.clone()))
             .filter(|name| !name.is_empty())
             .collect();

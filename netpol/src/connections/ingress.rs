@@ -1,60 +1,41 @@
-//! What an ingress controller reaches through Ingress objects, as far as policies let it.
+//! What ingress controllers and gateways reach through Ingress objects and routes, as far as policies let them.
 //!
 //! Which pods the controller is, is not known here: it is some pod of some namespace. So only rules that are open to every pod let it in.
 
 use std::collections::BTreeMap;
 
 use super::Workload;
-use crate::cluster::{Cluster, IngressBackend, Pod, Service, ServicePort, TargetPort};
+use crate::cluster::{Cluster, Pod, Routing};
 use crate::policy::{Direction, Namespaces, Peer, Peers, Policy, Port, Ports, Rule};
-use crate::port::{PortRange, PortSet, Protocol};
+use crate::port::{PortRange, PortSet};
 
-/// The workloads behind Ingress objects, and the ports at which an ingress controller reaches them.
-pub fn by_ingress_controllers(cluster: &Cluster) -> BTreeMap<Workload, PortSet> {
+/// The workloads that ingress controllers and gateways lead to, and the ports at which these reach them.
+pub fn by_ingress_controllers(cluster: &Cluster, routing: &Routing) -> BTreeMap<Workload, PortSet> {
     let mut reached: BTreeMap<Workload, PortSet> = BTreeMap::new();
-    for (key, ingress) in cluster.ingresses.iter() {
-        for backend in &ingress.backends {
-            let service = crate::cluster::Key::new(key.namespace.as_str(), backend.service.as_str());
-            let Some(service) = cluster.services.get(&service) else {
-                continue;
-            };
-            let Some(selector) = &service.selector else {
-                continue;
-            };
-            let pods = cluster.pods.in_namespace(&key.namespace);
-            for (key, pod) in pods.filter(|(_, pod)| pod.is_governed() && selector.matches(&pod.labels)) {
-                let policies = cluster.policies.in_namespace(&key.namespace);
-                let policies = policies.map(|(_, policy)| policy);
-                let policies: Vec<&Policy> = policies
-                    .filter(|policy| policy.pods.matches(&pod.labels))
-                    .collect();
-                let ports = routed(service, backend, pod).intersection(&open_to_every_pod(&policies, pod));
-                if !ports.is_empty() {
-                    let known = reached.entry(Workload::of(key, pod)).or_default();
-                    *known = known.union(&ports);
-                }
+    for routed in &routing.routed {
+        let Some(service) = cluster.services.get(&routed.service) else {
+            continue;
+        };
+        let Some(selector) = &service.selector else {
+            continue;
+        };
+        let pods = cluster.pods.in_namespace(&routed.service.namespace);
+        for (key, pod) in pods.filter(|(_, pod)| pod.is_governed() && selector.matches(&pod.labels)) {
+            let policies = cluster.policies.in_namespace(&key.namespace);
+            let policies = policies.map(|(_, policy)| policy);
+            let policies: Vec<&Policy> = policies
+                .filter(|policy| policy.pods.matches(&pod.labels))
+                .collect();
+            let ports = routed
+                .ports(service, pod)
+                .intersection(&open_to_every_pod(&policies, pod));
+            if !ports.is_empty() {
+                let known = reached.entry(Workload::of(key, pod)).or_default();
+                *known = known.union(&ports);
             }
         }
     }
     reached
-}
-
-/// The ports of the pod that the backend leads to. A number or name is that of the Service's port; Routes name the target.
-fn routed(service: &Service, backend: &IngressBackend, pod: &Pod) -> PortSet {
-    let named = |port: &&ServicePort| match &backend.port {
-        TargetPort::Number(number) => port.port == *number,
-        TargetPort::Name(name) => port.name.as_ref() == Some(name),
-    };
-    let targeted = |port: &&ServicePort| port.target == backend.port;
-    let tcp = || service.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
-    let port = tcp().find(named).or_else(|| tcp().find(targeted));
-    let numbers: Vec<u16> = match port.map(|port| &port.target) {
-        None => Vec::new(),
-        Some(TargetPort::Number(number)) => vec![*number],
-        Some(TargetPort::Name(name)) => pod.named_ports(Protocol::Tcp, name).collect(),
-    };
-    let single = |number| PortRange::single(Protocol::Tcp, number);
-    numbers.into_iter().map(single).collect()
 }
 
 fn open_to_every_pod(policies: &[&Policy], pod: &Pod) -> PortSet {

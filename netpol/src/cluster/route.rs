@@ -3,8 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
-use ringfence_netpol::cluster::{Cluster, Ingress, IngressBackend, Key, Observed, Store, TargetPort};
 use serde::{Deserialize, Serialize};
+
+use super::{BackendPort, Cluster, Ingress, IngressBackend, Key, Observed, Store};
 
 /// As much of a Route as says where it leads.
 #[derive(Debug, Clone, Serialize, Deserialize, CustomResource)]
@@ -18,14 +19,14 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct RouteSpec {
     to: RouteTarget,
-    #[serde(default)]
-    alternate_backends: Vec<RouteTarget>,
+    alternate_backends: Option<Vec<RouteTarget>>,
     port: Option<RoutePort>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct RouteTarget {
     name: String,
+    weight: Option<i64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,21 +43,23 @@ impl Observed for Route {
     }
 
     fn observe(&self) -> Ingress {
+        // The router filters the endpoints of the Service, by the name of their port or its number; without a filter it takes all.
         let port = match self.spec.port.as_ref().map(|port| &port.target_port) {
-            Some(IntOrString::Int(number)) => u16::try_from(*number).ok().map(TargetPort::Number),
-            Some(IntOrString::String(name)) => Some(TargetPort::Name(name.clone())),
-            None => None, // the router chooses; which, is not said here
+            Some(IntOrString::Int(number)) => BackendPort::Endpoint(number.to_string()),
+            Some(IntOrString::String(name)) if !name.is_empty() => BackendPort::Endpoint(name.clone()),
+            Some(IntOrString::String(_)) | None => BackendPort::Every,
         };
-        let targets = std::iter::once(&self.spec.to).chain(&self.spec.alternate_backends);
-        let backend = |target: &RouteTarget| {
-            Some(IngressBackend {
-                service: target.name.clone(),
-                port: port.clone()?,
-            })
-        };
+        let alternate = self.spec.alternate_backends.iter().flatten();
+        let targets = std::iter::once(&self.spec.to).chain(alternate);
+        let weighed = targets.filter(|target| target.weight != Some(0));
         Ingress {
             class: None,
-            backends: targets.filter_map(backend).collect(),
+            backends: weighed
+                .map(|target| IngressBackend {
+                    service: target.name.clone(),
+                    port: port.clone(),
+                })
+                .collect(),
         }
     }
 
