@@ -50,7 +50,7 @@ pub fn write(format: Format, rows: &[Exposure], out: &mut dyn Write) -> Result<(
                 )?;
             }
         }
-        Format::Dot => {
+        Format::Dot | Format::Svg => {
             return Err(Error::Usage(
                 "--exposure is a list, and has no form as a graph".to_owned(),
             ));

@@ -4,16 +4,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use ringfence_netpol::connections::{Connection, End};
+use ringfence_netpol::connections::{Connection, End, Workload};
 use ringfence_netpol::port::{PortRange, PortSet, Protocol};
 use serde_json::{Map, Value, json};
 
-use super::Format;
+use super::{Format, svg};
 
 type Rows<'a, 'b> = &'b mut dyn Iterator<Item = Connection<'a>>;
 
+/// Writes the rows. What else there is to be seen in a picture are the workloads.
 pub fn write<'a>(
     format: Format,
+    workloads: impl Iterator<Item = &'a Workload>,
     mut rows: impl Iterator<Item = Connection<'a>>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -24,6 +26,7 @@ pub fn write<'a>(
         Format::Csv => csv(rows, out),
         Format::Md => markdown(rows, out),
         Format::Dot => dot(rows, out),
+        Format::Svg => svg::write(workloads, rows, out),
     }
 }
 

@@ -2,13 +2,16 @@
 
 mod exposure;
 mod format;
+mod svg;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use clap::ValueEnum;
 use ringfence_netpol::cluster::Routing;
-use ringfence_netpol::connections::{Connection, Connections, End, Options, by_ingress_controllers};
+use ringfence_netpol::connections::{
+    Connection, Connections, End, Options, Workload, by_ingress_controllers,
+};
 
 use crate::input::Input;
 use crate::{Error, Outcome};
@@ -27,7 +30,8 @@ Examples:
   ringfence connlist manifests/ --focus shop/api -o md
   ringfence connlist --live --context staging
   ringfence connlist manifests/ --exposure --focus shop/api
-  ringfence connlist manifests/ -o dot | dot -Tsvg > who.svg")]
+  ringfence connlist manifests/ --ingress-controller -o svg > who.svg
+  ringfence connlist manifests/ -o dot | dot -Tpdf > who.pdf")]
 pub struct Args {
     /// Folders (with all below), files of YAML or JSON, or - for standard input
     #[arg(required_unless_present = "live", value_name = "PATH")]
@@ -58,7 +62,10 @@ pub enum Format {
     Json,
     Csv,
     Md,
+    /// Graphviz's language
     Dot,
+    /// A picture
+    Svg,
 }
 
 /// Runs the command.
@@ -121,8 +128,29 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
     });
     let rows = connections.iter().chain(controllers);
     let rows = rows.filter(|row| in_focus(row, &args.focus));
-    format::write(args.output, rows, out)?;
+    format::write(args.output, shown(&connections, &args.focus), rows, out)?;
     Ok(Outcome::Fine)
+}
+
+/// The workloads that a picture is about: all, or those in focus with whom they have to do.
+fn shown<'a>(connections: &'a Connections, focus: &'a [String]) -> impl Iterator<Item = &'a Workload> {
+    let near: BTreeSet<&Workload> = if focus.is_empty() {
+        BTreeSet::new()
+    } else {
+        let rows = connections.iter().filter(|row| in_focus(row, focus));
+        let ends = rows.flat_map(|row| [row.from, row.to]);
+        ends.filter_map(|end| match end {
+            End::Workload(workload) => Some(workload),
+            End::Outside(_) | End::IngressController => None,
+        })
+        .collect()
+    };
+    let is_shown = move |workload: &&Workload| {
+        focus.is_empty()
+            || near.contains(workload)
+            || focus.iter().any(|name| is_called(End::Workload(workload), name))
+    };
+    connections.workloads().filter(is_shown)
 }
 
 fn in_focus(row: &Connection<'_>, focus: &[String]) -> bool {

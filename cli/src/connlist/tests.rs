@@ -25,7 +25,7 @@ fn listed(format: Format, focus: &[&str]) -> String {
     let focus: Vec<String> = focus.iter().map(|name| (*name).to_owned()).collect();
     let mut out = Vec::new();
     let rows = connections.iter().filter(|row| in_focus(row, &focus));
-    format::write(format, rows, &mut out).unwrap();
+    format::write(format, connections.workloads(), rows, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn the_list_as_json_reads_back() {
 #[test]
 fn an_empty_list_is_json_too() {
     let mut out = Vec::new();
-    format::write(Format::Json, std::iter::empty(), &mut out).unwrap();
+    format::write(Format::Json, std::iter::empty(), std::iter::empty(), &mut out).unwrap();
     assert!(serde_json::from_slice::<Vec<u8>>(&out).unwrap().is_empty());
 }
 

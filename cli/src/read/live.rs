@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// An API server with two pages of pods and a policy, where nobody may see Jobs.
+    /// An API server with two pages of pods and a policy, and gateways, where nobody may see Jobs and Ingresses.
     async fn serve(request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
         let path = request.uri().path();
         let second = request
@@ -234,17 +234,56 @@ mod tests {
                 vec![json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}})],
                 "",
             ),
-            "/apis/batch/v1/jobs" => {
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "forbidden", "reason": "Forbidden", "code": 403});
-                let mut response = http::Response::new(Body::from(status.to_string().into_bytes()));
-                *response.status_mut() = http::StatusCode::FORBIDDEN;
-                return Ok(response);
+            "/apis/batch/v1/jobs" | "/apis/networking.k8s.io/v1/ingresses" => {
+                return Ok(failure(403, "Forbidden"));
+            }
+            "/apis/route.openshift.io/v1/routes" => return Ok(failure(404, "NotFound")),
+            "/apis" => return Ok(answer(&group_list())),
+            "/apis/gateway.networking.k8s.io/v1" => {
+                return Ok(answer(&resources("v1", "httproutes", "HTTPRoute")));
+            }
+            "/apis/gateway.networking.k8s.io/v1alpha2" => {
+                return Ok(answer(&resources("v1alpha2", "tcproutes", "TCPRoute")));
+            }
+            "/apis/gateway.networking.k8s.io/v1/httproutes" => (vec![route("HTTPRoute", "v1", "web")], ""),
+            "/apis/gateway.networking.k8s.io/v1alpha2/tcproutes" => {
+                (vec![route("TCPRoute", "v1alpha2", "raw")], "")
             }
             _ => (vec![], ""),
         };
         let list =
             json!({"kind": "List", "apiVersion": "v1", "metadata": {"continue": token}, "items": items});
-        Ok(http::Response::new(Body::from(list.to_string().into_bytes())))
+        Ok(answer(&list))
+    }
+
+    fn answer(value: &Value) -> http::Response<Body> {
+        http::Response::new(Body::from(value.to_string().into_bytes()))
+    }
+
+    fn failure(code: u16, reason: &str) -> http::Response<Body> {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason, "reason": reason, "code": code});
+        let mut response = answer(&status);
+        *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+        response
+    }
+
+    /// Gateway API, of which HTTPRoute is served as v1 and TCPRoute as v1alpha2 only.
+    fn group_list() -> Value {
+        let version = |version: &str| json!({"groupVersion": format!("gateway.networking.k8s.io/{version}"), "version": version});
+        json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [
+            {"name": "gateway.networking.k8s.io", "versions": [version("v1"), version("v1alpha2")], "preferredVersion": version("v1")},
+        ]})
+    }
+
+    fn resources(version: &str, plural: &str, kind: &str) -> Value {
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("gateway.networking.k8s.io/{version}"), "resources": [
+            {"name": plural, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["list", "watch"]},
+        ]})
+    }
+
+    fn route(kind: &str, version: &str, name: &str) -> Value {
+        json!({"apiVersion": format!("gateway.networking.k8s.io/{version}"), "kind": kind, "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"parentRefs": [{"name": "main"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}})
     }
 
     #[test]
@@ -272,5 +311,19 @@ mod tests {
         );
         assert_eq!((reading.policies.len(), reading.cluster.policies.len()), (1, 1));
         assert_eq!(reading.policies[0].node.line_of("spec.podSelector"), 0);
+        let routes: Vec<String> = reading
+            .cluster
+            .gateway_routes
+            .iter()
+            .map(|(key, _)| key.to_string())
+            .collect();
+        assert_eq!(routes, ["shop/raw[TCPRoute]", "shop/web[HTTPRoute]"]);
+        // What the cluster does not have is no loss; what it does not show is one.
+        assert_eq!(reading.unseen.len(), 1, "{:?}", reading.unseen);
+        assert!(
+            reading.unseen[0].starts_with("ingresses cannot be listed"),
+            "{:?}",
+            reading.unseen
+        );
     }
 }
