@@ -18,6 +18,9 @@ pub enum Refusal {
     NoGrant(Key),
 }
 
+/// What a listener must hold, and in words.
+type Check<'a> = (&'a dyn Fn(&Listener) -> bool, &'static str);
+
 /// Whether some listener of the parent takes the route.
 pub(super) fn attach(
     cluster: &Cluster,
@@ -42,7 +45,7 @@ pub(super) fn attach(
         });
     }
     let own = parent.gateway.namespace == namespace;
-    let checks: [(&dyn Fn(&Listener) -> bool, &'static str); 3] = [
+    let checks: [Check<'_>; 3] = [
         (
             &|listener| carries(listener, route.kind),
             "takes routes of this kind",
