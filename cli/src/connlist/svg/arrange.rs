@@ -125,11 +125,19 @@ pub fn arrange(picture: &Picture) -> Drawing {
     drawing
 }
 
+/// Where a line meets a side of a spot.
+struct Dock {
+    /// Where it comes from.
+    height: f64,
+    line: usize,
+    is_end: bool,
+}
+
 /// Lets lines begin and end at the sides of their spots, side by side, in the order in which they come from above.
 fn dock(picture: &Picture, drawing: &mut Drawing) {
     let place: BTreeMap<&Spot, usize> = picture.spots.iter().zip(0..).collect();
-    // By spot and side: the lines there with the height that they come from, and whether it is their end.
-    let mut docks: BTreeMap<(usize, bool), Vec<(f64, usize, bool)>> = BTreeMap::new();
+    // By spot and side (the right one, or the left).
+    let mut docks: BTreeMap<(usize, bool), Vec<Dock>> = BTreeMap::new();
     for (index, (line, way)) in picture.lines.iter().zip(&drawing.ways).enumerate() {
         let (Some(&from), Some(&to)) = (place.get(&line.from), place.get(&line.to)) else {
             continue;
@@ -147,14 +155,19 @@ fn dock(picture: &Picture, drawing: &mut Drawing) {
         docks
             .entry((from, is_right(from, first)))
             .or_default()
-            .push((first.1, index, false));
-        docks
-            .entry((to, is_right(to, last)))
-            .or_default()
-            .push((last.1, index, true));
+            .push(Dock {
+                height: first.1,
+                line: index,
+                is_end: false,
+            });
+        docks.entry((to, is_right(to, last))).or_default().push(Dock {
+            height: last.1,
+            line: index,
+            is_end: true,
+        });
     }
     for ((spot, right), mut lines) in docks {
-        lines.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        lines.sort_by(|a, b| a.height.total_cmp(&b.height).then(a.line.cmp(&b.line)));
         let frame = drawing.spots[spot];
         let x = if right {
             frame.x + frame.width / 2.0
@@ -162,10 +175,10 @@ fn dock(picture: &Picture, drawing: &mut Drawing) {
             frame.x - frame.width / 2.0
         };
         let step = (frame.height - 12.0) / lines.len() as f64;
-        for (at, (_, index, is_end)) in lines.iter().enumerate() {
+        for (at, dock) in lines.iter().enumerate() {
             let y = frame.y + step * (at as f64 + 0.5) - (frame.height - 12.0) / 2.0;
-            let points = &mut drawing.ways[*index].points;
-            if let Some(end) = if *is_end {
+            let points = &mut drawing.ways[dock.line].points;
+            if let Some(end) = if dock.is_end {
                 points.last_mut()
             } else {
                 points.first_mut()

@@ -365,14 +365,14 @@ fn wrapped(text: &str, width: f64) -> Vec<String> {
     let most = (width / 5.6) as usize;
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
-        if let Some(line) = lines.last_mut() {
-            if line.is_empty() || line.chars().count() + 1 + word.chars().count() <= most {
-                if !line.is_empty() {
-                    line.push(' ');
-                }
-                line.push_str(word);
-                continue;
+        if let Some(line) = lines.last_mut()
+            && (line.is_empty() || line.chars().count() + 1 + word.chars().count() <= most)
+        {
+            if !line.is_empty() {
+                line.push(' ');
             }
+            line.push_str(word);
+            continue;
         }
         lines.push(word.to_owned());
     }
