@@ -179,7 +179,7 @@ impl fmt::Display for Finding {
 }
 
 /// YAML on one line.
-fn flow(value: &Value) -> String {
+pub fn flow(value: &Value) -> String {
     let list = |items: Vec<String>| items.join(", ");
     match value {
         Value::Object(map) => format!(

@@ -85,6 +85,31 @@ fn text_sources(taker: &mut Taker<'_>, sources: &[String], options: &Options, pr
     );
 }
 
+/// The texts of files, folders and standard input, by the name of their file; and what of them cannot be read.
+pub fn texts(sources: &[String], options: &Options) -> (Vec<(String, String)>, Vec<Problem>) {
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    files::each_text(
+        sources,
+        options.max_file_size,
+        &mut |file, text| texts.push((file.to_owned(), text.to_owned())),
+        &mut |problem| problems.push(problem),
+    );
+    (texts, problems)
+}
+
+/// Every object of a text as it is written, those in a list before the list.
+///
+/// # Errors
+/// With the line and the reason, if some document cannot be read.
+pub fn objects(text: &str) -> Result<Vec<Node>, (usize, String)> {
+    let mut objects = Vec::new();
+    let mut documents = Documents::of(text);
+    while let Some(document) = documents.next_document(&mut |_, item| objects.push(item)) {
+        objects.push(document.map_err(|fault| (fault.line, fault.reason))?);
+    }
+    Ok(objects)
+}
+
 /// Reads texts that are in memory already, by the name of their file.
 pub fn read_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, options: &Options) -> Reading {
     let mut taker = Taker::new(options);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Cluster, Key, Service, ServicePort, TargetPort};
+use crate::cluster::{Cluster, Key, Routed, Routing, Service, TargetPort};
 use crate::port::Protocol;
 
 /// A Service that is reached from outside, and where its pods are.
@@ -18,23 +18,23 @@ pub struct RoutedService {
 /// The routed Services of a namespace, by name.
 pub type Routes = Vec<RoutedService>;
 
-/// Finds the Services of a namespace that its routes name. One that is not there (yet), has no selector or not the named port is reached
-/// by nobody, so nothing is opened for it.
+/// Finds the Services of a namespace that routes name: Ingress objects, OpenShift's Routes, and what gateways take. One that is not there
+/// (yet), has no selector or not the named port is reached by nobody, so nothing is opened for it.
 pub fn routes(cluster: &Cluster, namespace: &str) -> Routes {
-    let mut wanted: BTreeMap<&str, BTreeSet<&TargetPort>> = BTreeMap::new();
-    for (_, ingress) in cluster.ingresses.in_namespace(namespace) {
-        for backend in &ingress.backends {
-            wanted.entry(&backend.service).or_default().insert(&backend.port);
-        }
+    let routed = Routing::into(cluster, namespace).routed;
+    let mut wanted: BTreeMap<&str, Vec<&Routed>> = BTreeMap::new();
+    for routed in &routed {
+        wanted.entry(&routed.service.name).or_default().push(routed);
     }
-    let routed = |(name, asked): (&str, BTreeSet<&TargetPort>)| {
+    let service = |(name, routed): (&str, Vec<&Routed>)| {
         let service = cluster.services.get(&Key::new(namespace, name))?;
         let pods = labels(service)?;
-        let ports: BTreeSet<_> = service
+        let targets = service
             .ports
             .iter()
-            .filter(|port| asked.iter().any(|asked| is_asked(port, asked)))
-            .map(|port| (port.protocol, port.target.clone()))
+            .flat_map(|port| routed.iter().map(move |routed| (port, routed)));
+        let ports: BTreeSet<_> = targets
+            .filter_map(|(port, routed)| Some((port.protocol, routed.target(port)?)))
             .collect();
         (!ports.is_empty()).then(|| RoutedService {
             name: name.to_owned(),
@@ -42,14 +42,7 @@ pub fn routes(cluster: &Cluster, namespace: &str) -> Routes {
             ports,
         })
     };
-    wanted.into_iter().filter_map(routed).collect()
-}
-
-fn is_asked(port: &ServicePort, asked: &TargetPort) -> bool {
-    match asked {
-        TargetPort::Number(number) => port.port == *number,
-        TargetPort::Name(name) => port.name.as_ref() == Some(name),
-    }
+    wanted.into_iter().filter_map(service).collect()
 }
 
 fn labels(service: &Service) -> Option<BTreeMap<String, String>> {

@@ -7,7 +7,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use super::gateway::GatewayRoute;
-use super::{Cluster, Key, Pod, Service, ServicePort, TargetPort};
+use super::{Cluster, Ingress, Key, Pod, Service, ServicePort, TargetPort};
 use crate::port::{PortRange, PortSet, Protocol};
 
 pub use attachment::Refusal;
@@ -52,19 +52,45 @@ impl Routing {
     /// What the objects of a cluster say. Whether a controller serves them is not asked: it may be none of the objects that are known.
     pub fn of(cluster: &Cluster) -> Self {
         let mut routing = Self::default();
-        for (key, ingress) in cluster.ingresses.iter() {
-            routing
-                .routed
-                .extend(ingress.backends.iter().map(|backend| Routed {
-                    service: Key::new(key.namespace.as_str(), backend.service.as_str()),
-                    port: backend.port.clone(),
-                    protocol: Protocol::Tcp,
-                }));
-        }
-        for (key, route) in cluster.gateway_routes.iter() {
-            routing.add(cluster, key, route);
+        cluster
+            .ingresses
+            .iter()
+            .for_each(|(key, ingress)| routing.add_ingress(key, ingress));
+        cluster
+            .gateway_routes
+            .iter()
+            .for_each(|(key, route)| routing.add(cluster, key, route));
+        routing
+    }
+
+    /// What leads into one namespace. Only routes of its own and of those that it has granted to can.
+    pub fn into(cluster: &Cluster, namespace: &str) -> Self {
+        let mut routing = Self::default();
+        cluster
+            .ingresses
+            .in_namespace(namespace)
+            .for_each(|(key, ingress)| routing.add_ingress(key, ingress));
+        let grants = cluster.reference_grants.in_namespace(namespace);
+        let granted = grants.flat_map(|(_, grant)| grant.from.iter().map(|(_, from)| from.as_str()));
+        let sources: BTreeSet<&str> = granted.chain([namespace]).collect();
+        for source in sources {
+            cluster
+                .gateway_routes
+                .in_namespace(source)
+                .for_each(|(key, route)| routing.add(cluster, key, route));
         }
         routing
+            .routed
+            .retain(|routed| routed.service.namespace == namespace);
+        routing
+    }
+
+    fn add_ingress(&mut self, key: &Key, ingress: &Ingress) {
+        self.routed.extend(ingress.backends.iter().map(|backend| Routed {
+            service: Key::new(key.namespace.as_str(), backend.service.as_str()),
+            port: backend.port.clone(),
+            protocol: Protocol::Tcp,
+        }));
     }
 
     fn add(&mut self, cluster: &Cluster, key: &Key, route: &GatewayRoute) {
@@ -104,28 +130,44 @@ impl Routing {
 impl Routed {
     /// The ports of one of the Service's pods that it leads to.
     pub fn ports(&self, service: &Service, pod: &Pod) -> PortSet {
-        let of_protocol = service.ports.iter().filter(|port| port.protocol == self.protocol);
-        of_protocol
+        service
+            .ports
+            .iter()
             .flat_map(|port| self.numbers(port, pod))
             .map(|number| PortRange::single(self.protocol, number))
             .collect()
     }
 
-    /// The numbers on the pod, if it is this port of the Service that is meant.
+    /// Where on pods it leads through a port of the Service; `None` if it means another.
+    pub fn target(&self, port: &ServicePort) -> Option<TargetPort> {
+        if port.protocol != self.protocol {
+            return None;
+        }
+        let named = |name: &str| port.name.as_deref() == Some(name);
+        let meant = match &self.port {
+            BackendPort::Number(number) => port.port == *number,
+            BackendPort::Name(name) => named(name),
+            BackendPort::Every => true,
+            BackendPort::Endpoint(name) if named(name) => true,
+            BackendPort::Endpoint(number) => {
+                let number = number.parse().ok()?;
+                // A name may be any number: on those pods where it is this one, it is meant.
+                let fits =
+                    port.target == TargetPort::Number(number) || matches!(port.target, TargetPort::Name(_));
+                return fits.then_some(TargetPort::Number(number));
+            }
+        };
+        meant.then(|| port.target.clone())
+    }
+
     fn numbers(&self, port: &ServicePort, pod: &Pod) -> Vec<u16> {
-        let mut numbers: Vec<u16> = match &port.target {
+        let of = |target: &TargetPort| match target {
             TargetPort::Number(number) => vec![*number],
             TargetPort::Name(name) => pod.named_ports(port.protocol, name).collect(),
         };
-        let named = |name: &str| port.name.as_deref() == Some(name);
-        match &self.port {
-            BackendPort::Number(number) if port.port == *number => {}
-            BackendPort::Name(name) if named(name) => {}
-            BackendPort::Endpoint(name) if named(name) => {}
-            BackendPort::Endpoint(number) => numbers.retain(|listens| listens.to_string() == *number),
-            BackendPort::Every => {}
-            BackendPort::Number(_) | BackendPort::Name(_) => numbers.clear(),
-        }
+        let meant = self.target(port).map(|target| of(&target)).unwrap_or_default();
+        let mut numbers = of(&port.target);
+        numbers.retain(|number| meant.contains(number));
         numbers
     }
 }

@@ -181,6 +181,14 @@ fn another_namespace_must_grant_that_its_services_are_led_to() {
         with(&grant("bank", from, "Service, name: api")),
         ["bank/api Number(1)"]
     );
+    let mut assembly = shop(OPEN, abroad);
+    assembly.apply(&object::<ReferenceGrantObject>(&grant("bank", from, "Service")));
+    let cluster = assembly.finish();
+    assert_eq!(
+        Routing::into(&cluster, "bank").routed,
+        Routing::of(&cluster).routed
+    );
+    assert!(Routing::into(&cluster, "shop").routed.is_empty());
     let from_grpc = "{group: gateway.networking.k8s.io, kind: GRPCRoute, namespace: shop}";
     let from_infra = "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: infra}";
     for no in [
