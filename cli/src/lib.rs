@@ -7,6 +7,7 @@ pub mod args;
 pub mod check;
 pub mod connlist;
 pub mod diff;
+mod edit;
 pub mod generate;
 mod input;
 pub mod lint;

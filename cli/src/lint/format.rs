@@ -28,7 +28,10 @@ fn pretty(value: &Value, out: &mut dyn Write) -> io::Result<()> {
 
 fn text(findings: &[Located], policies: usize, out: &mut dyn Write) -> io::Result<()> {
     const PLACE: Style = Style::new().bold();
-    for Located { finding, file, line } in findings {
+    for Located {
+        finding, file, line, ..
+    } in findings
+    {
         let (style, severity) = match finding.severity {
             Severity::Deny => (AnsiColor::Red.on_default().bold(), "deny"),
             Severity::Warn => (AnsiColor::Yellow.on_default().bold(), "warn"),
@@ -71,7 +74,10 @@ fn object(located: &Located) -> Value {
 fn github(findings: &[Located], out: &mut dyn Write) -> io::Result<()> {
     let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
-    for Located { finding, file, line } in findings {
+    for Located {
+        finding, file, line, ..
+    } in findings
+    {
         let command = match finding.severity {
             Severity::Deny => "error",
             Severity::Warn => "warning",

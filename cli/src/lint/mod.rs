@@ -1,5 +1,6 @@
 //! `lint`: what is wrong, or probably wrong, with policies, at the line where it stands.
 
+mod fix;
 mod format;
 
 use std::io::Write;
@@ -27,6 +28,7 @@ Examples:
   kubectl get ns,pods,svc,netpol -A -o yaml | ringfence lint - --complete
   ringfence lint --live
   ringfence lint manifests/ --level NP006=off --fail-on deny
+  ringfence lint manifests/ --fix --dry-run      # what --fix would change, as a patch
 
 Exit codes: 0 nothing found, 1 findings, 2 could not run.")]
 pub struct Args {
@@ -44,6 +46,12 @@ pub struct Args {
     /// The input is all there is in the cluster: a selector that matches nothing in it matches nothing
     #[arg(long)]
     pub complete: bool,
+    /// Make the mends that are sure in the files themselves, and list what is left
+    #[arg(long, conflicts_with = "live")]
+    pub fix: bool,
+    /// With --fix: show what would be changed, and change nothing
+    #[arg(long, visible_alias = "diff", requires = "fix")]
+    pub dry_run: bool,
     #[command(flatten)]
     pub input: Input,
 }
@@ -70,6 +78,8 @@ pub struct Located {
     pub finding: Finding,
     pub file: String,
     pub line: usize,
+    /// The byte of the file at which the object begins.
+    pub start: usize,
 }
 
 /// Namespaces that every cluster has.
@@ -84,8 +94,6 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
         keep_refused: true, // what the API server would refuse is a finding here
         ..args.input.options()
     };
-    let reading = args.input.source(&args.sources, &options)?;
-    let reading = args.input.accept(reading, err)?;
     let mut severities = Severities::default();
     for (code, level) in &args.levels {
         severities = severities.with(code, *level);
@@ -93,16 +101,100 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
     severities
         .validate()
         .map_err(|error| Error::Usage(format!("--level: {error}")))?;
+    if args.fix {
+        return run_fix(args, &severities, &options, out, err);
+    }
+    let reading = args.input.source(&args.sources, &options)?;
+    let reading = args.input.accept(reading, err)?;
     let count = reading.policies.len();
     let findings = findings(reading, &severities, args.complete || args.input.live);
     format::write(args.output, &findings, count, out)?;
+    Ok(outcome(args, &findings))
+}
+
+fn outcome(args: &Args, findings: &[Located]) -> Outcome {
     let fails =
         |located: &Located| args.fail_on == FailOn::Warn || located.finding.severity == Severity::Deny;
-    Ok(if findings.iter().any(fails) {
+    if findings.iter().any(fails) {
         Outcome::Found
     } else {
         Outcome::Fine
-    })
+    }
+}
+
+/// Mends the files, or shows what that would change, and says what is left.
+fn run_fix(
+    args: &Args,
+    severities: &Severities,
+    options: &read::Options,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    if args.sources.iter().any(|source| source == "-") {
+        return Err(Error::Usage(
+            "--fix changes files, and standard input is none".to_owned(),
+        ));
+    }
+    let (texts, problems) = read::texts(&args.sources, options);
+    let before = texts.clone();
+    let mut told = false;
+    let mut policies = 0;
+    let judge = |texts: &[fix::Text]| {
+        let all = texts.iter().map(|(file, text)| (file.as_str(), text.as_str()));
+        let mut reading = read::read_texts(all, options);
+        reading.problems.splice(0..0, problems.iter().cloned());
+        // What is wrong with the input is told once.
+        let reading = match std::mem::replace(&mut told, true) {
+            false => args.input.accept(reading, err)?,
+            true => args.input.accept(reading, &mut std::io::sink())?,
+        };
+        policies = reading.policies.len();
+        Ok(findings(reading, severities, args.complete))
+    };
+    let fixed = fix::fix(texts, judge)?;
+    let changed: Vec<(&fix::Text, &fix::Text)> = before
+        .iter()
+        .zip(&fixed.texts)
+        .filter(|(before, after)| before != after)
+        .collect();
+    for left in &fixed.left {
+        writeln!(err, "{left}")?;
+    }
+    let files = match changed.len() {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    if args.dry_run {
+        for ((file, before), (_, after)) in &changed {
+            fix::diff(file, before, after, out)?;
+        }
+        writeln!(
+            err,
+            "{} of {} findings would be mended in {files}",
+            fixed.mended,
+            fixed.mended + fixed.findings.len()
+        )?;
+        return Ok(if changed.is_empty() {
+            outcome(args, &fixed.findings)
+        } else {
+            Outcome::Found
+        });
+    }
+    let mut failed = false;
+    for ((file, before), (_, after)) in &changed {
+        if let Err(reason) = fix::write(file, before, after) {
+            writeln!(err, "{reason}")?;
+            failed = true;
+        }
+    }
+    if failed {
+        return Err(Error::Usage("not every file could be changed".to_owned()));
+    }
+    if fixed.mended > 0 {
+        writeln!(err, "mended {} in {files}", fixed.mended)?;
+    }
+    format::write(args.output, &fixed.findings, policies, out)?;
+    Ok(outcome(args, &fixed.findings))
 }
 
 /// Every finding, in the order of files and lines.
@@ -121,6 +213,7 @@ pub fn findings(mut reading: Reading, severities: &Severities, complete: bool) -
         let found = judge(&source.object, Some(&written), Some(&survey), severities);
         all.extend(found.into_iter().map(|finding| Located {
             line: source.node.line_of(&finding.field),
+            start: source.node.place.start,
             file: source.file.clone(),
             finding,
         }));
