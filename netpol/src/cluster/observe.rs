@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    BackendPort, Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Mesh, Namespace, Node,
-    Owner, Phase, Pod, Scraping, Service, ServicePort, Store, TargetPort,
+    BackendPort, Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Mesh,
+    Namespace, Node, Owner, Phase, Pod, Scraping, Service, ServicePort, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::{PolicyObject, PolicyRecord};
