@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1 as core;
@@ -23,26 +24,35 @@ const NODE: &str = "node";
 #[derive(Debug, Deserialize)]
 pub struct Case {
     pub name: String,
-    namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    pods: Vec<PodOfCase>,
-    policies: Vec<NetworkPolicy>,
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub pods: Vec<PodOfCase>,
+    pub policies: Vec<NetworkPolicy>,
     expected: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct PodOfCase {
-    ns: String,
-    name: String,
-    labels: BTreeMap<String, String>,
-    ip: String,
-    ports: Vec<PortOfCase>,
+pub struct PodOfCase {
+    pub ns: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub ip: IpAddr,
+    pub ports: Vec<PortOfCase>,
 }
 
 #[derive(Debug, Deserialize)]
-struct PortOfCase {
-    name: String,
-    port: u16,
-    protocol: String,
+pub struct PortOfCase {
+    pub name: String,
+    pub port: u16,
+    pub protocol: String,
+}
+
+/// A verdict that a case expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub from: Key,
+    pub to: Key,
+    pub transport: Transport,
+    pub allowed: bool,
 }
 
 /// A verdict that is not the expected one.
@@ -95,8 +105,30 @@ impl Case {
     pub fn judge(&self) -> anyhow::Result<(usize, Vec<Difference>)> {
         let cluster = self.cluster()?;
         let rules = compile(&cluster, NODE);
-        let mut judged = 0;
+        let verdicts_expected = self.verdicts()?;
         let mut differences = Vec::new();
+        for Verdict { from, to, transport, allowed: expected } in &verdicts_expected {
+            let (evaluated, compiled) = verdicts(&cluster, &rules, from, to, *transport)?;
+            if (evaluated, compiled) != (*expected, *expected) {
+                differences.push(Difference {
+                    from: from.clone(),
+                    to: to.clone(),
+                    transport: *transport,
+                    expected: *expected,
+                    evaluated,
+                    compiled,
+                });
+            }
+        }
+        Ok((verdicts_expected.len(), differences))
+    }
+
+    /// Every verdict that is expected, but a pod's on itself.
+    ///
+    /// # Errors
+    /// If the case is not consistent.
+    pub fn verdicts(&self) -> anyhow::Result<Vec<Verdict>> {
+        let mut verdicts = Vec::new();
         for (name, rows) in &self.expected {
             let transport = transport(name)?;
             ensure!(
@@ -115,30 +147,22 @@ impl Case {
                     "the row of {from} has not a column for every pod"
                 );
                 for (to, cell) in self.pods.iter().zip(row.chars()) {
-                    let to = Key::new(&to.ns, &to.name);
-                    let expected = match cell {
+                    let allowed = match cell {
                         '.' => true,
                         'X' => false,
                         '-' => continue,
                         other => bail!("{other:?} is none of '.', 'X' and '-'"),
                     };
-                    judged += 1;
-                    let (evaluated, compiled) = verdicts(&cluster, &rules, &from, &to, transport)?;
-                    if (evaluated, compiled) != (expected, expected) {
-                        let from = from.clone();
-                        differences.push(Difference {
-                            from,
-                            to,
-                            transport,
-                            expected,
-                            evaluated,
-                            compiled,
-                        });
-                    }
+                    verdicts.push(Verdict {
+                        from: from.clone(),
+                        to: Key::new(&to.ns, &to.name),
+                        transport,
+                        allowed,
+                    });
                 }
             }
         }
-        Ok((judged, differences))
+        Ok(verdicts)
     }
 
     fn cluster(&self) -> anyhow::Result<Cluster> {

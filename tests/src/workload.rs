@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::target::{Target, until};
 
 /// The image of the applications: Kubernetes's own test image; `RINGFENCE_TEST_IMAGE` names another build of it.
-fn image() -> String {
+pub(crate) fn image() -> String {
     std::env::var("RINGFENCE_TEST_IMAGE").unwrap_or_else(|_| "ringfence.test/agnhost:dev".to_owned())
 }
 

@@ -4,6 +4,7 @@
 //! its own, and selects nothing else by it.
 
 mod enforcer;
+mod field;
 mod fixture;
 mod generator;
 mod webhook;
