@@ -17,6 +17,10 @@ pub async fn start(namespaces: &[&str]) -> anyhow::Result<Target> {
     INSTALLED
         .get_or_try_init(|| async {
             install::without_baselines(&target).await?;
+            // While one part is worked on, it may run by hand, or the others be of another build.
+            if std::env::var_os("RINGFENCE_TEST_AS_INSTALLED").is_some() {
+                return Ok(());
+            }
             install::install(&target).await
         })
         .await

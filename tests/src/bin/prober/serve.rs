@@ -1,9 +1,8 @@
 //! Servers in pods: TCP connections are accepted and held, datagrams sent back.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::Context;
 use ringfence_tests::probe::Wire;
@@ -15,8 +14,8 @@ use crate::namespaces::{Namespaces, within};
 /// The servers of this node's pods.
 pub struct Servers {
     runtime: Runtime,
-    /// With the namespace that they are in: the address may have gone to another pod.
-    running: BTreeMap<IpAddr, (Arc<File>, JoinSet<()>)>,
+    /// With the namespace that they are in, by its inode: the address may have gone to another pod.
+    running: BTreeMap<IpAddr, (u64, JoinSet<()>)>,
 }
 
 impl Servers {
@@ -41,9 +40,8 @@ impl Servers {
         self.running.retain(|pod, _| pods.contains(pod));
         for pod in pods {
             let namespace = namespaces.of(*pod)?;
-            if let Some((in_namespace, _)) = self.running.get(pod)
-                && Arc::ptr_eq(in_namespace, &namespace)
-            {
+            let inode = namespace.metadata()?.ino();
+            if self.running.get(pod).is_some_and(|(within, _)| *within == inode) {
                 continue;
             }
             self.running.remove(pod);
@@ -64,7 +62,7 @@ impl Servers {
                     }
                 }
             }
-            self.running.insert(*pod, (namespace, servers));
+            self.running.insert(*pod, (inode, servers));
         }
         Ok(())
     }
