@@ -107,7 +107,13 @@ impl Case {
         let rules = compile(&cluster, NODE);
         let verdicts_expected = self.verdicts()?;
         let mut differences = Vec::new();
-        for Verdict { from, to, transport, allowed: expected } in &verdicts_expected {
+        for Verdict {
+            from,
+            to,
+            transport,
+            allowed: expected,
+        } in &verdicts_expected
+        {
             let (evaluated, compiled) = verdicts(&cluster, &rules, from, to, *transport)?;
             if (evaluated, compiled) != (*expected, *expected) {
                 differences.push(Difference {

@@ -219,7 +219,11 @@ impl<'a> Field<'a> {
         self.pods.retain(|key, _| wanted.contains_key(key));
         let changed: Vec<(Key, Value)> = wanted
             .into_iter()
-            .filter(|(key, manifest)| self.pods.get(key).is_none_or(|player| player.applied != *manifest))
+            .filter(|(key, manifest)| {
+                self.pods
+                    .get(key)
+                    .is_none_or(|player| player.applied != *manifest)
+            })
             .collect();
         let target = self.target;
         let started = try_join_all(changed.into_iter().map(|(key, manifest)| async move {
@@ -231,7 +235,12 @@ impl<'a> Field<'a> {
         let all: Vec<(String, IpAddr)> = self
             .pods
             .values()
-            .flat_map(|player| player.addresses.iter().map(|address| (player.node.clone(), *address)))
+            .flat_map(|player| {
+                player
+                    .addresses
+                    .iter()
+                    .map(|address| (player.node.clone(), *address))
+            })
             .collect();
         let ports: BTreeSet<(Wire, u16)> = case
             .pods
@@ -276,8 +285,16 @@ impl<'a> Field<'a> {
         let Some(spec) = &mut policy.spec else {
             return policy;
         };
-        let from = spec.ingress.iter_mut().flatten().filter_map(|rule| rule.from.as_mut());
-        let to = spec.egress.iter_mut().flatten().filter_map(|rule| rule.to.as_mut());
+        let from = spec
+            .ingress
+            .iter_mut()
+            .flatten()
+            .filter_map(|rule| rule.from.as_mut());
+        let to = spec
+            .egress
+            .iter_mut()
+            .flatten()
+            .filter_map(|rule| rule.to.as_mut());
         for peers in from.chain(to) {
             *peers = peers
                 .iter()
@@ -291,10 +308,8 @@ impl<'a> Field<'a> {
     }
 
     fn real_blocks(&self, case: &Case, block: &IPBlock) -> Vec<NetworkPolicyPeer> {
-        let holds = |cidr: &str, address: IpAddr| {
-            cidr.parse::<IpNet>()
-                .is_ok_and(|cidr| cidr.contains(&address))
-        };
+        let holds =
+            |cidr: &str, address: IpAddr| cidr.parse::<IpNet>().is_ok_and(|cidr| cidr.contains(&address));
         let excepted = |address| block.except.iter().flatten().any(|cidr| holds(cidr, address));
         let inside = |pod: &PodOfCase| holds(&block.cidr, pod.ip) && !excepted(pod.ip);
         let addresses = |inside_wanted: bool| {

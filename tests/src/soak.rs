@@ -102,7 +102,10 @@ struct History(Mutex<Vec<State>>);
 impl History {
     fn latest(&self) -> Arc<Cluster> {
         let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        states.last().map(|state| Arc::clone(&state.cluster)).unwrap_or_default()
+        states
+            .last()
+            .map(|state| Arc::clone(&state.cluster))
+            .unwrap_or_default()
     }
 
     fn begin(&self, cluster: Cluster, change: String) {
@@ -178,7 +181,12 @@ pub async fn soak(target: &Target, prober: &Path, plan: &Plan<'_>) -> anyhow::Re
         let all: Vec<(String, IpAddr)> = churn
             .players
             .values()
-            .flat_map(|player| player.addresses.iter().map(|address| (player.node.clone(), *address)))
+            .flat_map(|player| {
+                player
+                    .addresses
+                    .iter()
+                    .map(|address| (player.node.clone(), *address))
+            })
             .collect();
         probers.serve(&all, &ports).await?;
         // Pods come and go only between two such stretches; all else changes while connections are opened.
@@ -244,8 +252,7 @@ async fn probe(
         let mut open = [false; 2];
         let mut closed = false;
         for cluster in &possible {
-            let (Some(sender), Some(receiver)) =
-                (Endpoint::of(cluster, from), Endpoint::of(cluster, to))
+            let (Some(sender), Some(receiver)) = (Endpoint::of(cluster, from), Endpoint::of(cluster, to))
             else {
                 continue;
             };
@@ -323,7 +330,8 @@ impl<'a> Churn<'a> {
         }}});
         let mut cluster = (*self.history.latest()).clone();
         cluster.apply(&serde_json::from_value::<Namespace>(object.clone())?);
-        self.history.begin(cluster, format!("namespace {namespace} of team {team}"));
+        self.history
+            .begin(cluster, format!("namespace {namespace} of team {team}"));
         api.patch(namespace, &params(), &Patch::Apply(object)).await?;
         self.history.known(self.plan.bound);
         Ok(())
@@ -341,7 +349,8 @@ impl<'a> Churn<'a> {
         cluster.apply(&pod);
         self.history.begin(cluster, format!("pod {key} is {application}"));
         let patch = json!({"metadata": {"labels": {"app": application}}});
-        api.patch(&key.name, &Default::default(), &Patch::Merge(patch)).await?;
+        api.patch(&key.name, &Default::default(), &Patch::Merge(patch))
+            .await?;
         self.history.known(self.plan.bound);
         Ok(())
     }
@@ -354,8 +363,10 @@ impl<'a> Churn<'a> {
             "metadata": {"name": name, "namespace": namespace}, "spec": spec});
         let mut cluster = (*self.history.latest()).clone();
         cluster.apply(&serde_json::from_value::<NetworkPolicy>(object.clone())?);
-        self.history
-            .begin(cluster, format!("policy {namespace}/{name} is {}", object["spec"]));
+        self.history.begin(
+            cluster,
+            format!("policy {namespace}/{name} is {}", object["spec"]),
+        );
         let api: Api<NetworkPolicy> = Api::namespaced(self.target.client.clone(), namespace);
         api.patch(&name, &params(), &Patch::Apply(object)).await?;
         self.history.known(self.plan.bound);
@@ -390,7 +401,8 @@ impl<'a> Churn<'a> {
         let api: Api<Pod> = Api::namespaced(self.target.client.clone(), &key.namespace);
         let pod = api.get(&key.name).await?;
         self.players.remove(&key);
-        api.delete(&key.name, &DeleteParams::default().grace_period(0)).await?;
+        api.delete(&key.name, &DeleteParams::default().grace_period(0))
+            .await?;
         let gone = format!("pod {key} to go");
         crate::target::until(&gone, Duration::from_secs(60), || async {
             Ok(api.get_opt(&key.name).await?.is_none().then_some(()))

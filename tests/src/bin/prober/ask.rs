@@ -56,7 +56,11 @@ struct Attempt {
 
 impl Attempt {
     fn begin(index: usize, question: Question) -> Self {
-        let Question { from, protocol: wire, to } = question;
+        let Question {
+            from,
+            protocol: wire,
+            to,
+        } = question;
         let (socket, answer) = match connect(wire, from, to) {
             Ok(socket) => (Some(socket), None),
             Err(error) => (None, Some(verdict(&error))),
@@ -148,9 +152,14 @@ fn wait(attempts: &mut [Attempt], patience: Duration) -> anyhow::Result<()> {
             let ready: Vec<bool> = {
                 let mut sockets: Vec<PollFd<'_>> = open
                     .iter()
-                    .filter_map(|attempt| Some(PollFd::new(attempt.socket.as_ref()?.as_fd(), flags(attempt.wire))))
+                    .filter_map(|attempt| {
+                        Some(PollFd::new(attempt.socket.as_ref()?.as_fd(), flags(attempt.wire)))
+                    })
                     .collect();
-                poll(&mut sockets, PollTimeout::try_from(left + Duration::from_millis(1))?)?;
+                poll(
+                    &mut sockets,
+                    PollTimeout::try_from(left + Duration::from_millis(1))?,
+                )?;
                 sockets
                     .iter()
                     .map(|socket| socket.revents().is_some_and(|events| !events.is_empty()))

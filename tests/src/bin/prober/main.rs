@@ -1,8 +1,8 @@
 //! A prober: see `ringfence_tests::probe`. Runs in a node, with the node's network namespaces under `/var/run/netns`.
 
+mod ask;
 mod namespaces;
 mod serve;
-mod ask;
 
 use std::io::{BufRead, Write};
 

@@ -44,7 +44,9 @@ impl Namespaces {
         for entry in std::fs::read_dir(FOLDER)? {
             let path = entry?.path();
             // One that goes meanwhile is nobody's.
-            let Ok((file, addresses)) = open(&path) else { continue };
+            let Ok((file, addresses)) = open(&path) else {
+                continue;
+            };
             for address in addresses {
                 self.known.insert(address, (path.clone(), Arc::clone(&file)));
             }
