@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod agent;
+pub mod canary;
 pub mod census;
 pub mod datapath;
 pub mod encode;

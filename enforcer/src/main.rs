@@ -16,7 +16,6 @@ use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
 
 use ringfence_enforcer::agent::{Agent, Ready};
-use ringfence_enforcer::census;
 use ringfence_enforcer::datapath::{self, Datapath, Hooks, Pins};
 use ringfence_enforcer::gate::{Gate, Told};
 use ringfence_enforcer::ledger;
@@ -24,6 +23,7 @@ use ringfence_enforcer::link::watch::watch;
 use ringfence_enforcer::link::{Links, cni};
 use ringfence_enforcer::metrics::Metrics;
 use ringfence_enforcer::settings::EnforcerSettings;
+use ringfence_enforcer::{canary, census};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -66,6 +66,7 @@ async fn run() -> anyhow::Result<()> {
         rules: readiness.condition("rules"),
         pods: readiness.condition("pods"),
     };
+    let proved = readiness.condition("proof");
     let metrics = Metrics::new(&registry)?;
 
     let pins = Pins::prepare(&settings.pin_path)?;
@@ -83,6 +84,8 @@ async fn run() -> anyhow::Result<()> {
     let (queue, queued) = std::sync::mpsc::channel();
     watch(move |news| queue.send(news).unwrap_or_default())?;
     let veths = links.veths()?;
+    canary::start(Arc::clone(&maps), Arc::clone(&hooks), metrics.clone(), proved)
+        .context("proving that enforcement works")?;
     census::start(Arc::clone(&maps), metrics.clone()).context("counting flows")?;
     let mut agent = Agent::new(
         settings.clone(),

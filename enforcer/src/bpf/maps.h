@@ -20,6 +20,7 @@
 #define RF_PORT_SET_ALL 0 /* this set of ports holds every protocol, also those without ports */
 #define RF_CLASS_NONE 0xffffffffU /* "no entry here, see the prefixes" */
 #define RF_SIDES 2
+#define RF_CANARY 0x7fff0000 /* the interface by which it is proved that all of this works: what happens there does not count */
 
 /* The host's end of a pod's veth. */
 struct rf_endpoint {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 use ringfence_netpol::policy::Direction;
 
-use super::maps::{address, handle};
+use super::maps::{CANARY, address, handle};
 use super::row::{REASONS, read};
 use super::{Error, batch};
 use crate::skeleton::DatapathMaps;
@@ -91,7 +91,11 @@ impl Denials {
 }
 
 impl Denial {
+    /// `None`: it belongs to the proof that all of this works.
     fn of(row: &rf_denial) -> Option<Self> {
+        if row.ifindex == CANARY {
+            return None;
+        }
         let direction = if u32::from(row.direction) == rf_direction::RF_EGRESS.0 {
             Direction::Egress
         } else {

@@ -1,12 +1,12 @@
 //! Where the programs stand.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{
     ErrorKind, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NFPROTO_IPV6, NetfilterOpts, ProgramMut,
-    TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook,
+    TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, libbpf_sys,
 };
 
 use super::{Error, Pins};
@@ -37,9 +37,13 @@ impl Hooks {
         Ok(())
     }
 
-    /// Whether both filters are where they were put.
+    /// Whether both filters are where they were put, and are these programs.
     pub fn are_attached(&self, ifindex: u32) -> bool {
-        self.filters(ifindex).iter_mut().all(|hook| hook.query().is_ok())
+        let loaded = self.programs().map(program_id);
+        self.filters(ifindex)
+            .iter_mut()
+            .zip(loaded)
+            .all(|(hook, loaded)| loaded.is_some() && hook.query().ok() == loaded)
     }
 
     /// Whether a filter of ours is at an interface, of whichever agent.
@@ -85,6 +89,20 @@ pub fn remove_clsact(ifindex: u32) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+fn program_id(program: BorrowedFd<'_>) -> Option<u32> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut length = size_of_val(&info) as u32;
+    // SAFETY: the descriptor is a program's, and the kernel writes no more than `length` bytes, which are those of `info`.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            program.as_raw_fd(),
+            std::ptr::from_mut(&mut info).cast(),
+            &mut length,
+        )
+    };
+    (result == 0).then_some(info.id)
 }
 
 fn filter(program: BorrowedFd<'_>, ifindex: u32, point: TcAttachPoint) -> TcHook {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
+use ringfence_netpol::compile::ANYONE;
 use ringfence_netpol::port::Protocol;
 
 use super::flows::Flows;
@@ -14,8 +15,8 @@ use super::words::Words;
 use super::{EndpointRow, Error};
 use crate::addresses::Addresses;
 use crate::encode::plan::Room;
-use crate::encode::state::{PORTS, PortBits, State, Word, Write};
-use crate::encode::tables::{EVERYTHING, PORT_SETS};
+use crate::encode::state::{GENERATIONS, PORTS, PortBits, State, Word, Write};
+use crate::encode::tables::{EVERYTHING, PORT_SETS, RULESETS};
 use crate::skeleton::DatapathMaps;
 use crate::skeleton::types::{
     rf_address, rf_class, rf_decision, rf_decision_key, rf_endpoint_flags, rf_prefix_key, rf_service_key,
@@ -56,6 +57,26 @@ pub struct KernelMaps {
     rows: Mutex<()>,
     /// Every map, to ask how much memory it takes up.
     all: Vec<(&'static str, MapHandle)>,
+}
+
+/// The interface of the proof that all of this works, in a namespace of its own: none that a node's interfaces get to.
+pub const CANARY: u32 = 0x7fff_0000;
+
+/// What the pod of the proof may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CanaryRules {
+    Deny,
+    Allow,
+}
+
+impl CanaryRules {
+    /// Rulesets beyond those that pods get.
+    fn ruleset(self) -> u32 {
+        match self {
+            Self::Deny => RULESETS,
+            Self::Allow => RULESETS + 1,
+        }
+    }
 }
 
 /// The maps of one kind for each family.
@@ -134,6 +155,47 @@ impl KernelMaps {
             rows: Mutex::new(()),
             all: every(maps)?,
         })
+    }
+
+    /// Makes the endpoint of the proof, of which nothing is known yet. It is none of the pods, so its address is not looked up by anybody.
+    pub fn begin_canary(&self, address: Ipv4Addr) -> Result<(), Error> {
+        self.end_canary()?;
+        self.admit(CANARY)?;
+        let first = slot(CANARY) as usize * ENDPOINT_WORDS;
+        self.endpoints.store(
+            first + ENDPOINT_ADDRESS4,
+            u64::from(CANARY) | u64::from(u32::from_ne_bytes(address.octets())) << 32,
+        );
+        put(
+            "dec",
+            &self.dec,
+            &decision_key((CanaryRules::Allow.ruleset(), ANYONE)),
+            &rf_decision {
+                port_set: EVERYTHING,
+                ..rf_decision::default()
+            },
+        )
+    }
+
+    /// Brings rules into force for what the pod of the proof opens.
+    pub fn pose_canary(&self, rules: CanaryRules, generation: u32) {
+        let word = Word {
+            ingress: CanaryRules::Deny.ruleset(),
+            egress: rules.ruleset(),
+            generation: 1 + generation % (GENERATIONS - 1),
+        };
+        let first = slot(CANARY) as usize * ENDPOINT_WORDS;
+        self.endpoints.store(first + ENDPOINT_WORD, word.pack());
+    }
+
+    /// Takes all of it away.
+    pub fn end_canary(&self) -> Result<(), Error> {
+        self.evict(CANARY)?;
+        delete(
+            "dec",
+            &self.dec,
+            &decision_key((CanaryRules::Allow.ruleset(), ANYONE)),
+        )
     }
 
     /// All endpoints that the kernel side knows.
@@ -361,9 +423,11 @@ impl Store for Arc<KernelMaps> {
             }
         })?;
         each("dec", &self.dec, |key: rf_decision_key, decision: rf_decision| {
-            state
-                .decisions
-                .insert((key.ruleset, key.class), decision.port_set);
+            if key.ruleset < RULESETS {
+                state
+                    .decisions
+                    .insert((key.ruleset, key.class), decision.port_set);
+            }
         })?;
         self.vip.each(|six, key: rf_service_key, _: u32| {
             let protocol = Protocol::ALL
@@ -386,7 +450,7 @@ impl Store for Arc<KernelMaps> {
         for slot in 0..ENDPOINTS {
             let ifindex = self.endpoints.load(slot * ENDPOINT_WORDS) as u32;
             let word = Word::unpack(self.endpoints.load(slot * ENDPOINT_WORDS + ENDPOINT_WORD));
-            if let Some(word) = word.filter(|_| ifindex != 0) {
+            if let Some(word) = word.filter(|_| ifindex != 0 && ifindex != CANARY) {
                 state.words.insert(ifindex, word);
             }
         }

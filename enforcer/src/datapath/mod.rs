@@ -21,7 +21,7 @@ pub use denials::{Denial, Denials};
 pub use flows::{Counted, Flows};
 pub use hook::{Hooks, detach, remove_clsact};
 pub use load::{Datapath, check_kernel, load};
-pub use maps::{Endpoint, KernelMaps, ROOM};
+pub use maps::{CANARY, CanaryRules, Endpoint, KernelMaps, ROOM};
 pub use pin::{Pins, uninstall};
 pub use row::{REASONS, TALLIES};
 

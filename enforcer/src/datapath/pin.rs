@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 /// Grows with every change of a map's type, key, value or meaning: an agent never reads what it could misunderstand.
-const LAYOUT: &str = "4";
+const LAYOUT: &str = "5";
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The folder of one layout.

@@ -16,8 +16,8 @@ use super::state::State;
 pub const OPEN: u32 = 0;
 /// The port set that holds everything, also protocols without ports.
 pub const EVERYTHING: u32 = 0;
-/// How many rulesets an endpoint's word can name.
-pub const RULESETS: u32 = 1 << 20;
+/// How many rulesets there can be: as many as an endpoint's word can name, but two that are never a pod's (datapath/maps.rs).
+pub const RULESETS: u32 = (1 << 20) - 2;
 /// How many port sets there are.
 pub const PORT_SETS: u32 = 16_384;
 /// Above every class: stands for "no entry".

@@ -3,7 +3,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -16,6 +17,8 @@ use super::Error;
 pub enum Ask {
     One,
     All,
+    /// One, and it makes something that was not there.
+    New,
 }
 
 pub struct Netlink {
@@ -54,7 +57,12 @@ impl Netlink {
     fn exchange(&mut self, request: RouteNetlinkMessage, ask: Ask) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | if ask == Ask::All { NLM_F_DUMP } else { NLM_F_ACK };
+        header.flags = NLM_F_REQUEST
+            | match ask {
+                Ask::One => NLM_F_ACK,
+                Ask::All => NLM_F_DUMP,
+                Ask::New => NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+            };
         header.sequence_number = self.sequence;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
         message.finalize();
