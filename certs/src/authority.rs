@@ -199,7 +199,7 @@ fn named(name: &str) -> DistinguishedName {
 }
 
 /// The certificates of a PEM file.
-fn read(what: &'static str, pem: &[u8]) -> Result<Vec<Certificate>, Error> {
+pub(crate) fn read(what: &'static str, pem: &[u8]) -> Result<Vec<Certificate>, Error> {
     let unreadable = |reason: String| Error::Unreadable { what, reason };
     let mut certificates = Vec::new();
     for der in CertificateDer::pem_slice_iter(pem) {

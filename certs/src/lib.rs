@@ -2,7 +2,8 @@
 //!
 //! [`authority`] issues and reads certificates, [`plan`] decides from the time and what is stored what is to be done;
 //! both are pure. [`serve`] holds the pair that TLS serves, exchangeable at any time. [`keeper`] is the shell: Secrets,
-//! webhook configurations, and the loop that keeps all of them right.
+//! webhook configurations, and the loop that keeps all of them right. [`mounted`] is for whoever has certificates from elsewhere, as from
+//! cert-manager.
 //!
 //! # Rotation, and why nobody ever sees a certificate that it does not trust
 //!
@@ -13,9 +14,11 @@
 
 pub mod authority;
 pub mod keeper;
+pub mod mounted;
 pub mod plan;
 pub mod serve;
 mod store;
 
 pub use keeper::{Keeper, Settings, Status};
-pub use serve::Served;
+pub use mounted::Mounted;
+pub use serve::{Oldest, Served, Tls};

@@ -6,9 +6,11 @@ use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, crypto};
+use serde::{Deserialize, Serialize};
 
 use crate::authority::Leaf;
 
@@ -19,6 +21,26 @@ pub enum Error {
     Pem(#[from] rustls::pki_types::pem::Error),
     #[error("the serving pair cannot be used: {0}")]
     Tls(#[from] rustls::Error),
+    #[error("the CA that clients' certificates must come from cannot be used: {0}")]
+    Clients(#[from] VerifierBuilderError),
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Oldest {
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[default]
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// How TLS is spoken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    pub oldest: Oldest,
+    /// The CAs, as PEM, one of which must have signed the certificate that a client shows; `None`: clients need none.
+    pub clients: Option<Vec<u8>>,
 }
 
 /// What is served. Clones serve the same.
@@ -33,9 +55,17 @@ impl Served {
     /// # Errors
     /// If certificate or key cannot be read or do not belong together.
     pub fn set(&self, leaf: &Leaf) -> Result<(), Error> {
-        let chain = CertificateDer::pem_slice_iter(leaf.certificate.pem.as_bytes());
+        self.set_pem(leaf.certificate.pem.as_bytes(), leaf.key.as_bytes())
+    }
+
+    /// The same for a chain, the serving certificate first, and a key in any of the usual forms.
+    ///
+    /// # Errors
+    /// If certificate or key cannot be read or do not belong together.
+    pub fn set_pem(&self, chain: &[u8], key: &[u8]) -> Result<(), Error> {
+        let chain = CertificateDer::pem_slice_iter(chain);
         let chain: Vec<CertificateDer<'static>> = chain.collect::<Result<_, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(key)?;
         let pair = CertifiedKey::from_der(chain, key, &provider())?;
         self.current.store(Some(Arc::new(pair)));
         Ok(())
@@ -44,12 +74,27 @@ impl Served {
     /// The configuration of a server that serves it, by HTTP/2 or HTTP/1.1.
     ///
     /// # Errors
-    /// If the provider of cryptography supports no version of TLS.
-    pub fn config(&self) -> Result<ServerConfig, Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(self.clone()));
+    /// If the provider of cryptography supports no version of TLS, or the clients' CAs cannot be read.
+    pub fn config(&self, tls: &Tls) -> Result<ServerConfig, Error> {
+        let versions: &[&'static SupportedProtocolVersion] = match tls.oldest {
+            Oldest::Tls12 => &[&TLS13, &TLS12],
+            Oldest::Tls13 => &[&TLS13],
+        };
+        let provider = Arc::new(provider());
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+        let builder = match &tls.clients {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let mut roots = RootCertStore::empty();
+                for der in CertificateDer::pem_slice_iter(pem) {
+                    roots.add(der?)?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build()?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(self.clone()));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -71,6 +116,21 @@ mod tests {
     use super::*;
     use crate::authority::Authority;
     use time::{Duration, OffsetDateTime};
+
+    #[test]
+    fn clients_cas_that_are_none_are_an_error_and_not_no_check() {
+        for pem in [
+            "",
+            "no PEM",
+            "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+        ] {
+            let tls = Tls {
+                clients: Some(pem.as_bytes().to_vec()),
+                ..Tls::default()
+            };
+            assert!(Served::default().config(&tls).is_err(), "{pem}");
+        }
+    }
 
     #[test]
     fn a_bad_pair_leaves_the_good_one_in_place() {

@@ -1,14 +1,14 @@
-//! `rules`: what `lint` and the webhook look for.
+//! `rules`: what `lint` and the webhook look for, in policies, labels, and what is done to what the generator owns.
 
 use std::io::Write;
 
 use anstyle::Style;
+use ringfence_netpol::catalogue::{self, Entry};
 use ringfence_netpol::finding::Severity;
-use ringfence_netpol::lint::{Rule, rules};
 
 use crate::{Error, Outcome};
 
-/// Explain the rules that policies are judged by
+/// Explain the rules that objects are judged by
 ///
 /// Without a code it lists them; with one it tells why the rule is there, and shows a policy that it finds something in and one that it does not.
 #[derive(Debug, clap::Args)]
@@ -28,33 +28,32 @@ pub struct Args {
 /// If there is no such rule.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<Outcome, Error> {
     let Some(code) = &args.code else {
-        for rule in rules::ALL {
+        for rule in catalogue::entries() {
             writeln!(
                 out,
                 "{}  {:4}  {:26}  {}",
                 rule.code,
-                severity(rule),
+                severity(&rule),
                 rule.name,
                 rule.finds
             )?;
         }
         return Ok(Outcome::Fine);
     };
-    let Some(rule) = rules::ALL
-        .iter()
-        .find(|rule| rule.code.eq_ignore_ascii_case(code) || rule.name == code)
+    let Some(rule) =
+        catalogue::entries().find(|rule| rule.code.eq_ignore_ascii_case(code) || rule.name == code)
     else {
-        let known: Vec<&str> = rules::ALL.iter().map(|rule| rule.code).collect();
+        let known: Vec<&str> = catalogue::entries().map(|rule| rule.code).collect();
         return Err(Error::Usage(format!(
             "there is no rule {code}; the codes are {}",
             known.join(", ")
         )));
     };
-    explain(rule, out)?;
+    explain(&rule, out)?;
     Ok(Outcome::Fine)
 }
 
-fn explain(rule: &Rule, out: &mut dyn Write) -> std::io::Result<()> {
+fn explain(rule: &Entry, out: &mut dyn Write) -> std::io::Result<()> {
     const TITLE: Style = Style::new().bold();
     writeln!(
         out,
@@ -64,15 +63,12 @@ fn explain(rule: &Rule, out: &mut dyn Write) -> std::io::Result<()> {
         severity(rule)
     )?;
     writeln!(out, "Finds {}.\n\n{}\n", rule.finds, rule.why)?;
-    if rule.needs_cluster() {
-        writeln!(
-            out,
-            "Compares the policy with the namespaces and pods that are there.\n"
-        )?;
+    if rule.needs_cluster {
+        writeln!(out, "Compares with what is there in the cluster.\n")?;
     }
-    for (title, spec) in [("Found in", rule.bad), ("Not in", rule.good)] {
+    for (title, example) in [("Found in", rule.bad), ("Not in", rule.good)] {
         writeln!(out, "{title}:\n")?;
-        for line in spec.lines() {
+        for line in example.lines() {
             writeln!(out, "    {line}")?;
         }
         writeln!(out)?;
@@ -80,7 +76,7 @@ fn explain(rule: &Rule, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-fn severity(rule: &Rule) -> &'static str {
+fn severity(rule: &Entry) -> &'static str {
     match rule.severity {
         Severity::Deny => "deny",
         Severity::Warn => "warn",
@@ -108,7 +104,7 @@ mod tests {
 
     #[test]
     fn every_rule_is_listed() {
-        assert_eq!(shown(None).lines().count(), rules::ALL.len());
+        assert_eq!(shown(None).lines().count(), catalogue::entries().count());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod baseline;
+pub mod catalogue;
 pub mod cluster;
 pub mod compile;
 pub mod connections;
@@ -17,10 +18,14 @@ pub mod evaluate;
 pub mod explain;
 pub mod facts;
 pub mod finding;
+pub mod guard;
 pub mod key;
 pub mod lint;
 pub mod policy;
 pub mod port;
+pub mod requester;
+pub mod rollout;
 pub mod selector;
+pub mod simulation;
 pub mod standard;
 pub mod syntax;

@@ -31,7 +31,7 @@ pub struct Invalid {
 /// Settings cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("settings of {component}: {source}")]
+    #[error("settings of {component}: {source}{}", near(source))]
     Unreadable {
         component: &'static str,
         source: Box<figment::Error>,
@@ -43,6 +43,63 @@ pub enum Error {
     },
     #[error("settings of {component}: {} (named by {VARIABLE}) is not there", path.display())]
     Absent { component: &'static str, path: PathBuf },
+    #[error("{argument:?} is no argument of ringfence-{component}; there is one: {PRINT}")]
+    Argument {
+        component: &'static str,
+        argument: String,
+    },
+    #[error("settings of {component} cannot be printed: {reason}")]
+    Unprintable { component: &'static str, reason: String },
+}
+
+/// The one argument that components take: prints the settings as they are in force, with all that is left to defaults.
+pub const PRINT: &str = "--print-settings";
+
+/// What the process was started for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start<S> {
+    Run(S),
+    /// To print this, and no more.
+    Print(String),
+}
+
+/// Loads the settings, and looks what the process was started for.
+///
+/// # Errors
+/// As [`load`], or for an argument that there is not.
+pub fn start<S: Settings>(arguments: impl IntoIterator<Item = String>) -> Result<Start<S>, Error> {
+    let component = S::COMPONENT;
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    if let Some(argument) = arguments.iter().find(|argument| *argument != PRINT) {
+        let argument = argument.clone();
+        return Err(Error::Argument { component, argument });
+    }
+    let settings: S = load()?;
+    if arguments.is_empty() {
+        return Ok(Start::Run(settings));
+    }
+    serde_yaml_ng::to_string(&settings)
+        .map(Start::Print)
+        .map_err(|error| Error::Unprintable {
+            component,
+            reason: error.to_string(),
+        })
+}
+
+/// What was probably meant by keys that are not known.
+fn near(error: &figment::Error) -> String {
+    let mut hints = String::new();
+    for error in error.clone() {
+        let figment::error::Kind::UnknownField(key, known) = &error.kind else {
+            continue;
+        };
+        let distance = |known: &&&str| strsim::osa_distance(&known.to_lowercase(), &key.to_lowercase());
+        let nearest = known.iter().min_by_key(distance);
+        if let Some(nearest) = nearest.filter(|nearest| distance(nearest) <= key.len().div_ceil(2)) {
+            hints.push_str(&format!("; did you mean {nearest} instead of {key}?"));
+        }
+    }
+    hints
 }
 
 /// The variable that names the settings' file. Without it `/etc/ringfence/<component>.yaml` is read if it is there.
@@ -170,12 +227,47 @@ mod tests {
 
     #[test]
     fn an_unknown_key_a_wrong_type_and_an_invalid_value_are_errors_that_name_the_field() {
-        assert!(with("listenPrt: 80", &[]).unwrap_err().contains("listenPrt"));
+        let error = with("listenPrt: 80", &[]).unwrap_err();
+        assert!(
+            error.ends_with("did you mean listenPort instead of listenPrt?"),
+            "{error}"
+        );
+        let error = with("log: {levle: info}", &[]).unwrap_err();
+        assert!(error.ends_with("did you mean level instead of levle?"), "{error}");
+        let error = with("somethingElse: 1", &[]).unwrap_err();
+        assert!(
+            error.contains("somethingElse") && !error.contains("did you mean"),
+            "{error}"
+        );
         assert!(with("listenPort: many", &[]).unwrap_err().contains("listenPort"));
         assert_eq!(
             with("listenPort: 1", &[]).unwrap_err(),
             "settings of example: listenPort: 1 is tcpmux's"
         );
+    }
+
+    #[test]
+    fn settings_are_printed_as_they_are_in_force_and_read_back_the_same() {
+        Jail::expect_with(|jail| {
+            jail.create_file("settings.yaml", "listenPort: 80")?;
+            jail.set_env(VARIABLE, "settings.yaml");
+            let started = |arguments: &[&str]| {
+                let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+                start::<Example>(arguments).map_err(|error| error.to_string())
+            };
+            let Ok(Start::Print(text)) = started(&[PRINT]) else {
+                panic!("it prints");
+            };
+            let read: Example = serde_yaml_ng::from_str(&text).unwrap();
+            assert_eq!((read.listen_port, text.contains("level: info")), (80, true));
+            assert!(matches!(
+                started(&[]),
+                Ok(Start::Run(Example { listen_port: 80, .. }))
+            ));
+            let error = started(&["--prnt"]).unwrap_err();
+            assert!(error.contains("--prnt") && error.contains(PRINT), "{error}");
+            Ok(())
+        });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Findings in words: the refusal that `kubectl` prints, and the warnings.
 
+use kube::core::Status;
 use kube::core::admission::AdmissionResponse;
 use ringfence_netpol::finding::Finding;
 
@@ -9,9 +10,31 @@ use crate::review::Decision;
 /// More findings than anybody reads at once are counted, not listed.
 const LISTED: usize = 20;
 
+/// In the API server's own audit log: what would have been refused, and why it was not.
+const BROKEN: &str = "glass-broken";
+const REASON: &str = "reason";
+
 /// The answer to a request.
 pub fn answer(request: &Request, decision: &Decision) -> AdmissionResponse {
-    let mut response = AdmissionResponse::from(request);
+    // It has no other constructor for requests whose objects were not read yet.
+    let mut response = AdmissionResponse::invalid("");
+    response.uid.clone_from(&request.uid);
+    response.allowed = true;
+    response.result = Status::default();
+    if let Some(broken) = &decision.glass_broken {
+        let reason = broken.reason.clone().unwrap_or_default();
+        response
+            .audit_annotations
+            .insert(BROKEN.to_owned(), broken.codes.join(","));
+        response.audit_annotations.insert(REASON.to_owned(), reason);
+    }
+    if let Some(patch) = decision.patch.clone().filter(|_| decision.allowed()) {
+        // Writing a patch of strings to memory cannot fail; if it could, the object goes on as it came.
+        response = match response.clone().with_patch(patch) {
+            Ok(patched) => patched,
+            Err(_) => response,
+        };
+    }
     if !decision.allowed() {
         response = response.deny(refusal(decision));
         response.result.code = 403;
@@ -70,7 +93,10 @@ mod tests {
 
     fn answered(object: &str) -> AdmissionResponse {
         let request = open(&body("networkpolicies", object, None)).unwrap();
-        answer(&request, &review(&request, &Review::default(), Some(&cluster())))
+        answer(
+            &request,
+            &review(&request, &Review::default(), Some(&cluster()), 0),
+        )
     }
 
     #[test]

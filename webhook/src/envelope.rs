@@ -1,13 +1,73 @@
 //! From a body to an admission request. What is none gets a reason that says what was wrong.
 
 use axum::http::StatusCode;
-use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, META_API_VERSION_V1, META_KIND};
+use kube::core::admission::{META_API_VERSION_V1, META_KIND, Operation};
+use kube::core::gvk::GroupVersionKind;
+use ringfence_netpol::requester::Requester;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-/// A request about an object of any kind.
-pub type Request = AdmissionRequest<DynamicObject>;
+/// A request about an object of any kind. The objects stay text until it is known what to read them as, and are read once.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    pub uid: String,
+    pub kind: GroupVersionKind,
+    #[serde(default)]
+    pub sub_resource: Option<String>,
+    /// Empty where the name is still to be made, and for each object of a collection that is deleted.
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub namespace: Option<String>,
+    pub operation: Operation,
+    pub user_info: UserInfo,
+    #[serde(default)]
+    pub object: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub old_object: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct UserInfo {
+    #[serde(default)]
+    pub username: Option<String>,
+    #[serde(default)]
+    pub groups: Option<Vec<String>>,
+}
+
+impl Request {
+    pub fn requester(&self) -> Requester {
+        Requester {
+            username: self.user_info.username.clone().unwrap_or_default(),
+            groups: self.user_info.groups.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The object as it is to be; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it is not what `K` is.
+    pub fn object<K: DeserializeOwned>(&self) -> serde_json::Result<Option<K>> {
+        read(self.object.as_deref())
+    }
+
+    /// The object as it is stored; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it is not what `K` is.
+    pub fn old_object<K: DeserializeOwned>(&self) -> serde_json::Result<Option<K>> {
+        read(self.old_object.as_deref())
+    }
+}
+
+fn read<K: DeserializeOwned>(text: Option<&RawValue>) -> serde_json::Result<Option<K>> {
+    text.map(|text| serde_json::from_str(text.get())).transpose()
+}
 
 /// Why a body is no admission request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,13 +141,11 @@ pub fn open(body: &[u8]) -> Result<Request, Error> {
         });
     }
     let request = request.ok_or(Error::NoRequest)?;
-    let mut request: Request =
+    let request: Request =
         serde_json::from_str(request.get()).map_err(|e| Error::BadRequest(e.to_string()))?;
     if request.uid.is_empty() {
         return Err(Error::BadRequest("uid is empty".to_owned()));
     }
-    request.types.kind = META_KIND.to_owned();
-    request.types.api_version = META_API_VERSION_V1.to_owned();
     Ok(request)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A request's way: [`server`] accepts it over TLS, [`routes`] reads its body within bounds, [`envelope`] makes an admission
 //! request of it, [`review`] judges, [`answer`] puts the findings into words, [`audit`] and [`metrics`] keep account.
-//! Only `server` and `routes` know HTTP; `review` and what it calls are pure.
+//! Only `server` and `routes` know HTTP; `review` and what it calls are pure. [`scan`] looks beside all that at what is stored already.
 
 pub mod answer;
 pub mod audit;
@@ -10,5 +10,6 @@ pub mod envelope;
 pub mod metrics;
 pub mod review;
 pub mod routes;
+pub mod scan;
 pub mod server;
 pub mod settings;

@@ -4,23 +4,32 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
 use prometheus::Registry;
-use ringfence_certs::{Keeper, Served, Status};
-use ringfence_netpol::api::LabelStandard;
+use ringfence_certs::{Keeper, Mounted, Served, Status};
+use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
 use ringfence_runtime::health::{self, Condition, Readiness};
+use ringfence_runtime::settings::Start;
 use ringfence_runtime::view::View;
 use ringfence_runtime::{settings, shutdown, telemetry};
 use ringfence_webhook::metrics::Metrics;
 use ringfence_webhook::routes::App;
+use ringfence_webhook::scan;
 use ringfence_webhook::server::Server;
 use ringfence_webhook::settings::Settings;
 use tokio::sync::watch;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let settings: Settings = settings::load()?;
+    let settings: Settings = match settings::start(std::env::args().skip(1))? {
+        Start::Run(settings) => settings,
+        Start::Print(text) => {
+            print!("{text}");
+            return Ok(());
+        }
+    };
     telemetry::start(&settings.log)?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry)?;
@@ -37,18 +46,41 @@ async fn main() -> Result<()> {
     let view = View::new(&registry)?;
     view.watch::<Namespace>(client.clone());
     view.watch::<Pod>(client.clone());
+    view.watch::<Service>(client.clone());
+    view.watch::<NetworkPolicy>(client.clone());
     view.watch::<LabelStandard>(client.clone());
+    view.watch::<NamespaceBaseline>(client.clone());
     let grace = Duration::from_secs(settings.view_grace_seconds);
     tokio::spawn(follow_view(view.clone(), grace, in_view, metrics.clone()));
 
     let served = Served::default();
-    let keeper = Keeper::new(client, settings.keeper(), served.clone());
-    tokio::spawn(follow_certificates(keeper.status(), certified, metrics.clone()));
-    tokio::spawn(keeper.run());
+    let status = match settings.certificates.mounted.clone() {
+        None => {
+            let keeper = Keeper::new(client.clone(), settings.keeper(), served.clone());
+            let status = keeper.status();
+            tokio::spawn(keeper.run());
+            status
+        }
+        Some(folder) => {
+            let mounted = Mounted::new(folder, served.clone());
+            let status = mounted.status();
+            tokio::spawn(mounted.run());
+            status
+        }
+    };
+    tokio::spawn(follow_certificates(status, certified, metrics.clone()));
+    let tls = settings.tls.read().context("the admission port's TLS")?;
 
     let server = Server::bind(settings.listen)?;
     let stopper = server.stopper();
-    let app = App::new(view, settings.review.clone(), settings.limits.clone(), metrics);
+    let app = App::new(
+        view.clone(),
+        settings.review.clone(),
+        settings.limits.clone(),
+        metrics.clone(),
+    );
+    tokio::spawn(follow_settings(settings.clone(), app.clone(), metrics.clone()));
+    tokio::spawn(scan::run(client, view, metrics));
     tracing::info!(address = %server.address().unwrap_or(settings.listen), "admission listens");
     open.set(true);
 
@@ -64,7 +96,7 @@ async fn main() -> Result<()> {
         stopper.stop();
         Ok::<_, std::io::Error>(())
     };
-    let serve = server.serve(app.router(), &served, &settings.limits);
+    let serve = server.serve(app.router(), &served, &tls, &settings.limits);
     tokio::select! {
         result = async { tokio::try_join!(serve, end) } => result.map(|_| ()).context("admission"),
         result = serve_health(settings.health, readiness, registry) => result,
@@ -111,6 +143,41 @@ async fn follow_certificates(
         }
         if status.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// How often the settings are looked at: Kubernetes swaps a link above a mounted file, which says nothing to whoever watches it.
+const SETTINGS_EVERY: Duration = Duration::from_secs(5);
+
+/// Takes over what changes under `review`, and says if anything else does. What cannot be used changes nothing.
+async fn follow_settings(mut current: Settings, app: App, metrics: Metrics) {
+    let mut refused = String::new();
+    loop {
+        tokio::time::sleep(SETTINGS_EVERY).await;
+        let fresh: Settings = match settings::load() {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                let error = error.to_string();
+                if error != refused {
+                    tracing::error!(%error, "the settings cannot be used any more; those from before stay in force");
+                    refused = error;
+                }
+                metrics.settings(false);
+                continue;
+            }
+        };
+        refused.clear();
+        if fresh.review != current.review {
+            app.set_review(fresh.review.clone());
+            tracing::info!("the settings under review were read again and are in force");
+            current.review = fresh.review.clone();
+        }
+        let stale = fresh != current;
+        metrics.settings(!stale);
+        if stale {
+            tracing::warn!("settings changed that are read at start only; restart this process");
+            tokio::time::sleep(SETTINGS_EVERY * 60).await;
         }
     }
 }

@@ -1,8 +1,15 @@
 //! What is counted. Every label has few values, known beforehand.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use ringfence_netpol::api::LabelStandardStatus;
+use ringfence_netpol::rollout::Why;
 
 use crate::review::{Decision, Kind};
 
@@ -13,8 +20,11 @@ pub struct Metrics {
     findings: IntCounterVec,
     rejected: IntCounterVec,
     seconds: Histogram,
+    filled_in: IntCounter,
+    standards: IntGaugeVec,
     in_flight: IntGauge,
     certificate: GaugeVec,
+    settings_current: IntGauge,
     view_synced: IntGauge,
     view_age: Gauge,
 }
@@ -41,7 +51,7 @@ impl Metrics {
             )?,
             findings: counter(
                 "ringfence_webhook_findings_total",
-                "Findings, by code and severity",
+                "Findings, by code and what became of them (deny, warn, audit, exempt, glass_broken)",
                 &["code", "severity"],
             )?,
             rejected: counter(
@@ -58,6 +68,17 @@ impl Metrics {
                     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
                 ]),
             )?,
+            filled_in: IntCounter::new(
+                "ringfence_webhook_filled_in_total",
+                "Objects that were given labels by a standard's defaults",
+            )?,
+            standards: IntGaugeVec::new(
+                Opts::new(
+                    "ringfence_webhook_standard_objects",
+                    "Stored objects that are held to a label standard, by standard and state (checked, violating)",
+                ),
+                &["standard", "state"],
+            )?,
             in_flight: integer(
                 "ringfence_webhook_in_flight_requests",
                 "Requests being read or judged",
@@ -68,6 +89,10 @@ impl Metrics {
                     "When a certificate ends, by certificate (serving, ca)",
                 ),
                 &["certificate"],
+            )?,
+            settings_current: integer(
+                "ringfence_webhook_settings_current",
+                "1 if what is in force is what the settings' file says, 0 if it cannot be used or a restart is needed",
             )?,
             view_synced: integer(
                 "ringfence_webhook_view_synced",
@@ -81,6 +106,9 @@ impl Metrics {
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.certificate.clone()))?;
         registry.register(Box::new(metrics.view_age.clone()))?;
+        registry.register(Box::new(metrics.filled_in.clone()))?;
+        registry.register(Box::new(metrics.standards.clone()))?;
+        metrics.settings_current.set(1);
         for kind in Kind::ALL {
             for verdict in ["allowed", "denied"] {
                 metrics.decisions.with_label_values(&[kind.as_str(), verdict]);
@@ -96,10 +124,35 @@ impl Metrics {
             .inc();
         let denied = decision.denials().map(|finding| (finding.code, "deny"));
         let warned = decision.warnings().map(|finding| (finding.code, "warn"));
-        for (code, severity) in denied.chain(warned) {
+        let silent = decision.silent.iter().map(|silent| match silent.why {
+            Why::Audit => (silent.finding.code, "audit"),
+            Why::Exempt { .. } => (silent.finding.code, "exempt"),
+        });
+        let broken = decision.glass_broken.iter().flat_map(|broken| &broken.codes);
+        let broken = broken.map(|code| (*code, "glass_broken"));
+        for (code, severity) in denied.chain(warned).chain(silent).chain(broken) {
             self.findings.with_label_values(&[code, severity]).inc();
         }
         self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an answer of the mutating route.
+    pub fn mutated(&self, decision: &Decision) {
+        if decision.patch.is_some() {
+            self.filled_in.inc();
+        }
+    }
+
+    /// What of the stored objects meets the standards. Standards are few, and the platform team's.
+    pub fn standards(&self, standards: &BTreeMap<String, LabelStandardStatus>) {
+        self.standards.reset();
+        for (name, status) in standards {
+            for (state, value) in [("checked", status.checked), ("violating", status.violating)] {
+                self.standards
+                    .with_label_values(&[name.as_str(), state])
+                    .set(value);
+            }
+        }
     }
 
     pub fn rejected(&self, reason: &'static str) {
@@ -122,6 +175,10 @@ impl Metrics {
         };
         set("serving", status.leaf_not_after);
         set("ca", status.authority_not_after);
+    }
+
+    pub fn settings(&self, current: bool) {
+        self.settings_current.set(i64::from(current));
     }
 
     pub fn view(&self, synced: bool, age: Duration) {

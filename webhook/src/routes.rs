@@ -1,10 +1,11 @@
-//! `POST /validate`: reads a body within bounds of size and time, has it judged, answers.
+//! `POST /validate`, `POST /guard` and `POST /mutate`: read a body within bounds of size and time, have it judged, answer.
 
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,13 +13,14 @@ use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use ringfence_netpol::cluster::Cluster;
 use ringfence_runtime::view::View;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::envelope::{self, Request};
 use crate::metrics::Metrics;
-use crate::review::{Decision, review};
+use crate::review::{Decision, fill_in, hold, review};
 use crate::settings::{Limits, Review};
 use crate::{answer, audit};
 
@@ -35,12 +37,16 @@ pub struct App {
 
 struct Shared {
     view: View,
-    review: Review,
+    /// Exchanged when the settings change under it.
+    review: ArcSwap<Review>,
     limits: Limits,
     metrics: Metrics,
     turns: Semaphore,
     leaving: AtomicBool,
 }
+
+/// What a route asks of [`crate::review`].
+type Judge = fn(&Request, &Review, Option<&Cluster>, i64) -> Decision;
 
 /// A request that is answered without a judgement.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +95,7 @@ impl App {
         Self {
             shared: Arc::new(Shared {
                 view,
-                review,
+                review: ArcSwap::from_pointee(review),
                 limits,
                 metrics,
                 turns,
@@ -102,6 +108,8 @@ impl App {
     pub fn router(self) -> Router {
         Router::new()
             .route("/validate", post(validate))
+            .route("/guard", post(guard))
+            .route("/mutate", post(mutate))
             .layer(map_response_with_state(self.clone(), farewell))
             .with_state(self)
     }
@@ -113,25 +121,31 @@ impl App {
         self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
+    /// Judges by other settings from the next request on.
+    pub fn set_review(&self, review: Review) {
+        self.shared.review.store(Arc::new(review));
+    }
+
     /// Judges by the view as it is now; without one while it is incomplete.
-    fn judge(&self, request: &Request) -> Decision {
+    fn judge(&self, judge: Judge, request: &Request) -> Decision {
         let Shared {
             view,
             review: settings,
             ..
         } = &*self.shared;
+        let settings = settings.load();
         if view.progress().synced() {
-            review(request, settings, Some(&view.read()))
+            judge(request, &settings, Some(&view.read()), now())
         } else {
-            review(request, settings, None)
+            judge(request, &settings, None, now())
         }
     }
 
     /// Judges, and before it refuses by comparison with the cluster gives the view a moment to catch up: a namespace that
     /// was created just before the policy that names it may not be in view yet.
-    async fn decide(&self, request: &Request) -> Decision {
+    async fn decide(&self, judge: Judge, request: &Request) -> Decision {
         let mut progress = self.shared.view.subscribe();
-        let mut decision = self.judge(request);
+        let mut decision = self.judge(judge, request);
         let deadline = Instant::now() + CATCH_UP;
         while decision.rests_on_view() {
             match tokio::time::timeout_at(deadline, progress.changed()).await {
@@ -139,7 +153,7 @@ impl App {
                 Ok(Err(_)) | Err(_) => break, // nothing came that would change it
             }
             progress.mark_unchanged();
-            decision = self.judge(request);
+            decision = self.judge(judge, request);
         }
         decision
     }
@@ -192,6 +206,43 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn validate(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    judged(&app, &headers, body, review).await
+}
+
+async fn guard(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    judged(&app, &headers, body, hold).await
+}
+
+async fn judged(app: &App, headers: &HeaderMap, body: Body, judge: Judge) -> Response {
+    answered(app, headers, body, async |request, start: Instant| {
+        let decision = app.decide(judge, request).await;
+        let took = start.elapsed();
+        app.shared.metrics.decided(&decision, took);
+        audit::record(request, &decision, took);
+        decision
+    })
+    .await
+}
+
+async fn mutate(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    answered(&app, &headers, body, async |request, start: Instant| {
+        let decision = app.judge(fill_in, request);
+        app.shared.metrics.mutated(&decision);
+        if decision.patch.is_some() {
+            audit::record(request, &decision, start.elapsed());
+        }
+        decision
+    })
+    .await
+}
+
+/// Reads a request, has it decided, and answers; what is no request is told why.
+async fn answered(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    decide: impl AsyncFnOnce(&Request, Instant) -> Decision,
+) -> Response {
     let Shared {
         metrics,
         limits,
@@ -203,18 +254,15 @@ async fn validate(State(app): State<App>, headers: HeaderMap, body: Body) -> Res
         // A turn is for reading too, so that what bodies hold in memory is bounded.
         let turn = timeout(Duration::from_secs(limits.body_seconds), turns.acquire()).await;
         let _turn = turn.map_err(|_| Rejection::Busy)?.map_err(|_| Rejection::Busy)?;
-        let bytes = app.read(&headers, body).await?;
+        let bytes = app.read(headers, body).await?;
         let start = Instant::now();
         // What is not even JSON is told that first, whatever it calls itself.
         let request = envelope::open(&bytes)?;
-        if !is_json(&headers) {
+        if !is_json(headers) {
             return Err(Rejection::MediaType);
         }
         drop(bytes);
-        let decision = app.decide(&request).await;
-        let took = start.elapsed();
-        metrics.decided(&decision, took);
-        audit::record(&request, &decision, took);
+        let decision = decide(&request, start).await;
         Ok::<_, Rejection>(answer::answer(&request, &decision))
     };
     match result.await {
@@ -225,6 +273,14 @@ async fn validate(State(app): State<App>, headers: HeaderMap, body: Body) -> Res
             (rejection.status(), format!("{rejection}\n")).into_response()
         }
     }
+}
+
+/// Seconds of the Unix time. A clock before 1970 has no exemption in force that should not be.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(i64::MAX, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 #[cfg(test)]

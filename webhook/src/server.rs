@@ -13,7 +13,7 @@ use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioTimer;
-use ringfence_certs::Served;
+use ringfence_certs::{Served, Tls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -64,8 +64,8 @@ impl Server {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub async fn serve(self, router: Router, served: &Served, limits: &Limits) -> io::Result<()> {
-        let config = served.config().map_err(io::Error::other)?;
+    pub async fn serve(self, router: Router, served: &Served, tls: &Tls, limits: &Limits) -> io::Result<()> {
+        let config = served.config(tls).map_err(io::Error::other)?;
         let gate = Gate {
             permits: Arc::new(Semaphore::new(limits.connections)),
             idle: Duration::from_secs(limits.idle_seconds),

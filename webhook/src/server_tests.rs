@@ -36,6 +36,10 @@ fn pair() -> (Authority, Leaf) {
 }
 
 fn start(limits: Limits) -> (Running, Authority) {
+    start_with(limits, Tls::default())
+}
+
+fn start_with(limits: Limits, tls: Tls) -> (Running, Authority) {
     let (authority, leaf) = pair();
     let served = Served::default();
     served.set(&leaf).unwrap();
@@ -50,7 +54,7 @@ fn start(limits: Limits) -> (Running, Authority) {
         app,
         stopper: server.stopper(),
         served: served.clone(),
-        task: tokio::spawn(async move { server.serve(router, &served, &limits).await }),
+        task: tokio::spawn(async move { server.serve(router, &served, &tls, &limits).await }),
     };
     (running, authority)
 }

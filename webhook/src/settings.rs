@@ -1,10 +1,17 @@
 //! What can be set. The defaults are what `deploy/` installs.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use ringfence_certs::Oldest;
 use ringfence_certs::plan::Lifetimes;
+use ringfence_netpol::catalogue;
+use ringfence_netpol::guard::Guard;
 use ringfence_netpol::lint::Severities;
+use ringfence_netpol::rollout::{Exemption, Mode, Rollout};
+use ringfence_netpol::simulation::Bounds;
 use ringfence_runtime::settings::Invalid;
 use ringfence_runtime::telemetry::Log;
 use serde::{Deserialize, Serialize};
@@ -19,6 +26,7 @@ pub struct Settings {
     pub health: SocketAddr,
     pub service: Service,
     pub certificates: Certificates,
+    pub tls: Tls,
     pub limits: Limits,
     pub review: Review,
     /// How long it stays up after it was asked to end and said not to be ready: until then, endpoints still lead here.
@@ -46,6 +54,20 @@ pub struct Certificates {
     pub leaf_secret: String,
     pub authority_days: u32,
     pub leaf_days: u32,
+    /// A folder with `tls.crt` and `tls.key` that somebody else keeps right, as cert-manager does in a mounted Secret. Then no CA
+    /// is kept, and the caBundle is the injector's.
+    pub mounted: Option<PathBuf>,
+}
+
+/// How TLS is spoken on the admission port.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tls {
+    /// `1.3` or `1.2`.
+    pub oldest_version: Oldest,
+    /// A file with the CAs, as PEM, one of which must have signed the certificate that the API server shows. (It shows one if its
+    /// `AdmissionConfiguration` names a kubeconfig that has it.) Without, whoever reaches the port may ask.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What one client, or many, can cost.
@@ -67,14 +89,94 @@ pub struct Limits {
     pub requests: usize,
 }
 
-/// How objects are judged.
+/// How objects are judged. What stands here is read again while the process runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Review {
-    /// What each rule weighs, by code, as `NP003: off`; absent: as the rule says.
+    /// What becomes of findings, all in all: `enforce`, `warn` or `audit`.
+    pub mode: Mode,
+    /// The same for single rules, by code; the milder counts.
+    pub modes: BTreeMap<String, Mode>,
+    /// What each rule weighs, by code, as `NP003: off`; absent: as the rule says. Of labels the standard says, and this
+    /// can only lower it.
     pub severities: Severities,
+    /// What is let pass, until when, and why.
+    pub exemptions: Vec<Exemption>,
     /// Namespaces that are not judged, beside Kubernetes's own and ours.
     pub excluded_namespaces: Vec<String>,
+    /// Who may do what the others may not.
+    pub guard: Guard,
+    pub simulation: Simulation,
+}
+
+/// What a change of a policy does to the cluster as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Simulation {
+    pub enabled: bool,
+    /// How many pairs of pods are looked at for one change, at most.
+    pub pairs: usize,
+    /// How many kinds of pods in the policy's namespace.
+    pub pods: usize,
+    /// How many connections are named, of those that are counted.
+    pub told: usize,
+}
+
+impl Default for Simulation {
+    fn default() -> Self {
+        let Bounds { pairs, pods, told } = Bounds::default();
+        Self {
+            enabled: true,
+            pairs,
+            pods,
+            told,
+        }
+    }
+}
+
+impl Simulation {
+    pub fn bounds(&self) -> Bounds {
+        let Self {
+            pairs, pods, told, ..
+        } = *self;
+        Bounds { pairs, pods, told }
+    }
+}
+
+impl Review {
+    pub fn rollout(&self) -> Rollout<'_> {
+        Rollout {
+            mode: self.mode,
+            modes: &self.modes,
+            severities: &self.severities,
+            exemptions: &self.exemptions,
+        }
+    }
+
+    /// The first field whose value cannot be used.
+    fn invalid(&self) -> Option<Invalid> {
+        let known: Vec<&str> = catalogue::entries().map(|entry| entry.code).collect();
+        let unknown = |field, code: &str| Invalid {
+            field,
+            reason: format!(
+                "no rule has the code {code:?}; the codes are {}",
+                known.join(", ")
+            ),
+        };
+        if let Some(code) = self.severities.codes().find(|code| !known.contains(code)) {
+            return Some(unknown("review.severities", code));
+        }
+        if let Some(code) = self.modes.keys().find(|code| !known.contains(&code.as_str())) {
+            return Some(unknown("review.modes", code));
+        }
+        self.exemptions.iter().find_map(|exemption| {
+            let reason = exemption.validate(known.iter().copied()).err()?;
+            Some(Invalid {
+                field: "review.exemptions",
+                reason,
+            })
+        })
+    }
 }
 
 impl Default for Settings {
@@ -85,6 +187,7 @@ impl Default for Settings {
             health: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
             service: Service::default(),
             certificates: Certificates::default(),
+            tls: Tls::default(),
             limits: Limits::default(),
             review: Review::default(),
             drain_seconds: 5,
@@ -111,6 +214,7 @@ impl Default for Certificates {
             leaf_secret: "ringfence-webhook-tls".to_owned(),
             authority_days: 5 * 365,
             leaf_days: 90,
+            mounted: None,
         }
     }
 }
@@ -143,6 +247,24 @@ impl Service {
     }
 }
 
+impl Tls {
+    /// Reads the files that it names.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn read(&self) -> std::io::Result<ringfence_certs::Tls> {
+        let named = |path: &PathBuf| {
+            std::fs::read(path).map_err(|error| {
+                std::io::Error::new(error.kind(), format!("tls.clientCa, {}: {error}", path.display()))
+            })
+        };
+        Ok(ringfence_certs::Tls {
+            oldest: self.oldest_version,
+            clients: self.client_ca.as_ref().map(named).transpose()?,
+        })
+    }
+}
+
 impl Settings {
     pub fn keeper(&self) -> ringfence_certs::Settings {
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
@@ -168,8 +290,8 @@ impl ringfence_runtime::settings::Settings for Settings {
 
     fn validate(&self) -> Result<(), Invalid> {
         let invalid = |field, reason: String| Err(Invalid { field, reason });
-        if let Err(error) = self.review.severities.validate() {
-            return invalid("review.severities", error.to_string());
+        if let Some(invalid) = self.review.invalid() {
+            return Err(invalid);
         }
         let Certificates {
             authority_days,
@@ -233,7 +355,9 @@ mod tests {
     #[test]
     fn the_defaults_hold_and_file_and_environment_change_them() {
         assert_eq!(Settings::default().validate(), Ok(()));
-        let settings = loaded("review: {severities: {NP003: off}, excludedNamespaces: [lab]}").unwrap();
+        let settings =
+            loaded("review: {severities: {NP003: off, LB001: warn, SM003: deny}, excludedNamespaces: [lab]}")
+                .unwrap();
         assert_eq!(settings.service.names()[0], "ringfence-webhook.elsewhere.svc");
         assert_eq!(settings.review.excluded_namespaces, ["lab"]);
     }
@@ -241,6 +365,28 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         for (file, expected) in [
+            (
+                "review: {modes: {NP999: warn}}",
+                "review.modes: no rule has the code",
+            ),
+            ("review: {mode: loud}", "mode"),
+            (
+                "review: {serverities: {}}",
+                "did you mean severities instead of serverities?",
+            ),
+            (
+                "review: {exemptions: [{rules: [NP002], until: 2027-01-31, reason: ''}]}",
+                "review.exemptions: an exemption has a reason",
+            ),
+            (
+                "review: {exemptions: [{rules: [NP002], until: soon, reason: x}]}",
+                "no date",
+            ),
+            (
+                "review: {guard: {breakGlas: {}}}",
+                "did you mean breakGlass instead of breakGlas?",
+            ),
+            ("tls: {oldestVersion: '1.1'}", "1.1"),
             (
                 "review: {severities: {NP999: off}}",
                 "review.severities: no rule has the code",

@@ -6,4 +6,6 @@ pub mod baseline;
 mod standard;
 
 pub use baseline::{NamespaceBaseline, NamespaceBaselineSpec, NamespaceBaselineStatus};
-pub use standard::{Enforcement, Kind, LabelRequirement, LabelStandard, LabelStandardSpec};
+pub use standard::{
+    Enforcement, Kind, LabelRequirement, LabelStandard, LabelStandardSpec, LabelStandardStatus, Protection,
+};

@@ -456,7 +456,11 @@ impl Observed for LabelStandard {
     }
 
     fn observe(&self) -> LabelStandard {
-        self.clone()
+        let mut kept = self.clone();
+        // They change with every write of the status, and nobody here asks for them.
+        kept.metadata.managed_fields = None;
+        kept.metadata.resource_version = None;
+        kept
     }
 
     fn store(cluster: &mut Cluster) -> &mut Store<LabelStandard> {

@@ -60,6 +60,24 @@ impl Severities {
         self
     }
 
+    /// What is said of a code; `None` if nothing is.
+    pub fn level(&self, code: &str) -> Option<Level> {
+        self.levels.get(code).copied()
+    }
+
+    /// The codes that something is said of.
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        self.levels.keys().map(String::as_str)
+    }
+
+    /// These, with others laid over them.
+    #[must_use]
+    pub fn overlaid(&self, others: &Self) -> Self {
+        let mut levels = self.levels.clone();
+        levels.extend(others.levels.iter().map(|(code, level)| (code.clone(), *level)));
+        Self { levels }
+    }
+
     /// What a rule weighs; `None` if it is off.
     pub fn of(&self, rule: &Rule) -> Option<Severity> {
         match self.levels.get(rule.code) {

@@ -7,4 +7,5 @@ mod enforcer;
 mod field;
 mod fixture;
 mod generator;
+mod guard;
 mod webhook;

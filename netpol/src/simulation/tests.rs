@@ -1,0 +1,235 @@
+//! Changes in a small cluster, as they are told.
+
+use serde_json::json;
+
+use super::*;
+use crate::cluster::{ContainerPort, Owner, Phase, Service, ServicePort, TargetPort};
+use crate::port::Protocol;
+use crate::selector::Selector;
+
+/// `shop` with a frontend of two pods and an API, `bank` with a ledger, and the cluster's DNS.
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::default();
+    let labels = |pairs: &[(&str, &str)]| -> Labels {
+        let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        pairs.collect()
+    };
+    for (namespace, name, app, set) in [
+        ("shop", "frontend-7-a", "frontend", "frontend-7"),
+        ("shop", "frontend-7-b", "frontend", "frontend-7"),
+        ("shop", "api-1-a", "api", "api-1"),
+        ("bank", "ledger-1-a", "ledger", "ledger-1"),
+        ("kube-system", "coredns-1-a", "kube-dns", "coredns-1"),
+    ] {
+        let key = Key::cluster(namespace);
+        let namespace_labels = labels(&[("kubernetes.io/metadata.name", namespace)]);
+        cluster.namespaces.apply(
+            key,
+            crate::cluster::Namespace {
+                labels: namespace_labels,
+                ..Default::default()
+            },
+        );
+        let hash = set.rsplit('-').next().unwrap();
+        let pod = Pod {
+            labels: labels(&[("app", app), ("k8s-app", app), ("pod-template-hash", hash)]),
+            owner: Some(Owner {
+                name: set.to_owned(),
+                kind: "ReplicaSet".to_owned(),
+            }),
+            addresses: vec!["10.0.0.9".parse().unwrap()],
+            phase: Phase::Running,
+            ports: vec![ContainerPort {
+                name: Some("main".to_owned()),
+                protocol: Protocol::Tcp,
+                number: 8080,
+            }],
+            ..Pod::default()
+        };
+        cluster.pods.apply(Key::new(namespace, name), pod);
+    }
+    let port = |protocol| ServicePort {
+        name: None,
+        protocol,
+        port: 53,
+        target: TargetPort::Number(5353),
+    };
+    cluster.services.apply(
+        Key::new("kube-system", "kube-dns"),
+        Service {
+            selector: Some(Selector::label("k8s-app", "kube-dns")),
+            cluster_ips: vec!["10.96.0.10".parse().unwrap()],
+            ports: vec![port(Protocol::Udp), port(Protocol::Tcp)],
+            ..Service::default()
+        },
+    );
+    cluster
+}
+
+fn policy(name: &str, spec: &str) -> Policy {
+    let spec: serde_json::Value = serde_yaml_ng::from_str(spec).unwrap();
+    let object = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+    Policy::parse(&serde_json::from_value(object).unwrap())
+}
+
+fn with(policies: &[(&str, &str)]) -> Cluster {
+    let mut cluster = cluster();
+    for (name, spec) in policies {
+        cluster
+            .policies
+            .apply(Key::new("shop", *name), policy(name, spec));
+    }
+    cluster
+}
+
+/// What is told of a policy that becomes so (or goes), in a cluster with others.
+fn told(cluster: &Cluster, name: &str, spec: Option<&str>) -> String {
+    told_within(cluster, name, spec, Bounds::default())
+}
+
+fn told_within(cluster: &Cluster, name: &str, spec: Option<&str>, bounds: Bounds) -> String {
+    let key = Key::new("shop", name);
+    let after = spec.map(|spec| policy(name, spec));
+    let change = Change {
+        key: &key,
+        before: cluster.policies.get(&key),
+        after: after.as_ref(),
+    };
+    let effect = simulate(cluster, change, bounds);
+    let lines: Vec<String> = findings(change, &effect)
+        .iter()
+        .map(|finding| format!("{}: {}", finding.code, finding.message))
+        .collect();
+    lines.join("\n")
+}
+
+const DENY: (&str, &str) = ("deny", "{podSelector: {}, policyTypes: [Ingress, Egress]}");
+
+#[test]
+fn the_first_policy_cuts_what_it_does_not_name() {
+    insta::assert_snapshot!(
+        told(&cluster(), "api", Some("{podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: {matchLabels: {app: frontend}}}], ports: [{port: main}]}]}")),
+        @"SM002: cuts 3 connections: shop/frontend[Deployment] → shop/api[Deployment] (everything but TCP/8080), bank/ledger[Deployment] → shop/api[Deployment] (everything), kube-system/coredns[Deployment] → shop/api[Deployment] (everything)"
+    );
+}
+
+#[test]
+fn a_rule_opens_only_what_the_other_end_lets_through_too() {
+    let allow = "{podSelector: {matchLabels: {app: api}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {}}]}]}";
+    let closed = with(&[DENY]);
+    assert_eq!(told(&closed, "api", Some(allow)), "");
+    let out = (
+        "out",
+        "{podSelector: {matchLabels: {app: frontend}}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}], ports: [{port: 80}]}]}",
+    );
+    assert_eq!(
+        told(&with(&[DENY, out]), "api", Some(allow)),
+        "SM001: opens 1 connection: shop/frontend[Deployment] → shop/api[Deployment] (TCP/80)"
+    );
+}
+
+#[test]
+fn both_ends_of_one_policy_change_together() {
+    let both =
+        "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}], egress: [{to: [{podSelector: {}}]}]}";
+    insta::assert_snapshot!(
+        told(&with(&[DENY]), "both", Some(both)),
+        @"SM001: opens 3 connections: shop/frontend[Deployment] → shop/api[Deployment] (everything), shop/api[Deployment] → shop/frontend[Deployment] (everything), shop/frontend[Deployment] → shop/frontend[Deployment] (everything)"
+    );
+}
+
+#[test]
+fn to_delete_what_closes_a_namespace_opens_it_also_for_pods_to_come() {
+    insta::assert_snapshot!(told(&with(&[DENY]), "deny", None), @"
+    SM001: opens 11 connections: shop/frontend[Deployment] → shop/api[Deployment] (everything), bank/ledger[Deployment] → shop/api[Deployment] (everything), kube-system/coredns[Deployment] → shop/api[Deployment] (everything) and 8 more
+    SM004: after this every pod to come, shop/api[Deployment], shop/frontend[Deployment] can be reached from any address
+    SM005: after this every pod to come, shop/api[Deployment], shop/frontend[Deployment] may open connections to any address
+    ");
+    let mut empty = with(&[DENY]);
+    empty.pods.reset([]);
+    insta::assert_snapshot!(told(&empty, "deny", None), @"
+    SM004: after this every pod to come can be reached from any address
+    SM005: after this every pod to come may open connections to any address
+    ");
+}
+
+#[test]
+fn dns_is_cut_by_what_it_is_really_reached_by() {
+    let out = |port: u16| {
+        format!(
+            "{{podSelector: {{matchLabels: {{app: api}}}}, policyTypes: [Egress], egress: [{{to: [{{namespaceSelector: {{}}}}], \
+             ports: [{{port: {port}, protocol: UDP}}]}}]}}"
+        )
+    };
+    assert!(
+        told(&cluster(), "api", Some(&out(53))).contains("SM003: after this shop/api[Deployment] cannot")
+    );
+    assert!(!told(&cluster(), "api", Some(&out(5353))).contains("SM003"));
+    let anywhere =
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}";
+    assert!(!told(&cluster(), "api", Some(anywhere)).contains("SM003"));
+    let none = with(&[("api", &out(53))]);
+    assert!(
+        !told(&none, "api", Some(&out(54))).contains("SM003"),
+        "it was cut before"
+    );
+}
+
+#[test]
+fn a_policy_that_opens_to_the_world_is_told_however_it_says_so() {
+    let from = |cidrs: &str| {
+        let spec = format!("{{podSelector: {{}}, policyTypes: [Ingress], ingress: [{{from: [{cidrs}]}}]}}");
+        told(&with(&[DENY]), "world", Some(&spec)).contains("SM004")
+    };
+    assert!(from("{ipBlock: {cidr: 0.0.0.0/0}}"));
+    assert!(from(
+        "{ipBlock: {cidr: 0.0.0.0/1}}, {ipBlock: {cidr: 128.0.0.0/1}}"
+    ));
+    assert!(!from("{ipBlock: {cidr: 203.0.113.0/24}}"));
+    assert!(told(&with(&[DENY]), "any", Some("{podSelector: {}, ingress: [{}]}")).contains("SM004"));
+}
+
+#[test]
+fn a_change_that_changes_nothing_is_not_told() {
+    let cluster = with(&[DENY]);
+    assert_eq!(told(&cluster, DENY.0, Some(DENY.1)), "");
+    assert_eq!(told(&cluster, "other", Some(DENY.1)), "");
+    assert_eq!(told(&cluster, "absent", None), "");
+}
+
+#[test]
+fn what_is_beyond_the_bounds_is_said_to_be_there() {
+    let bounds = Bounds {
+        pairs: 2,
+        ..Bounds::default()
+    };
+    let text = told_within(&cluster(), DENY.0, Some(DENY.1), bounds);
+    assert!(text.contains("cuts at least 2 connections"), "{text}");
+    let bounds = Bounds {
+        pods: 1,
+        ..Bounds::default()
+    };
+    let text = told_within(&cluster(), DENY.0, Some(DENY.1), bounds);
+    assert!(text.contains("at least"), "{text}");
+}
+
+#[test]
+fn every_code_finds_something_in_its_bad_example_and_nothing_in_its_good_one() {
+    for entry in CATALOGUE {
+        let before = if matches!(entry.code, CUTS | CUTS_DNS) {
+            cluster()
+        } else {
+            with(&[DENY])
+        };
+        let mut open = before;
+        if entry.code == OPENS {
+            // The other end must let it through.
+            open.policies.apply(
+                Key::new("shop", "deny"),
+                policy("deny", "{podSelector: {}, policyTypes: [Ingress]}"),
+            );
+        }
+        let bad = told(&open, "example", Some(entry.bad));
+        assert!(bad.contains(entry.code), "{}: {bad}", entry.code);
+    }
+}

@@ -1,0 +1,165 @@
+//! Namespaces, pods, what makes pods, and what places them: as far as labels go.
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use ringfence_netpol::api;
+use ringfence_netpol::cluster::{Key, Namespace, Observed};
+use ringfence_netpol::finding::{Finding, Object};
+use ringfence_netpol::guard::judge_namespace;
+use ringfence_netpol::selector::Labels;
+use ringfence_netpol::standard::{Before, Subject, controller, judge};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Judge, Judged, Unreadable, baselines, reason, warn_only};
+use crate::envelope::Request;
+
+/// The part of an object that every kind has.
+#[derive(Debug, Deserialize)]
+pub(super) struct Meta {
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+}
+
+/// Whether it places a pod on a node. What labels it carries, the pod is given.
+pub(super) fn is_binding(request: &Request) -> bool {
+    request.kind.group.is_empty() && request.kind.kind == "Binding"
+}
+
+impl Judge<'_> {
+    /// What the labels of a namespace are held to.
+    pub(super) fn namespace(&self) -> Result<Judged, Unreadable> {
+        self.changed(|name, before, after| {
+            let Some(cluster) = self.cluster else {
+                return Vec::new();
+            };
+            let subject = Subject {
+                kind: api::Kind::Namespace,
+                object: Object::new("Namespace", &Key::cluster(name)),
+                namespace: name,
+                namespace_labels: Some(&after.labels),
+                labels: &after.labels,
+                before: before.map(|before| Before {
+                    labels: &before.labels,
+                }),
+                requester: self.requester,
+                by_controller: false,
+            };
+            judge(&subject, &cluster.standards)
+        })
+    }
+
+    /// What holds a namespace in its baseline.
+    pub(super) fn held(&self) -> Result<Judged, Unreadable> {
+        self.changed(|name, before, after| {
+            let baselines = baselines(self.cluster);
+            judge_namespace(
+                name,
+                before,
+                after,
+                self.requester,
+                baselines,
+                &self.settings.guard,
+            )
+        })
+    }
+
+    fn changed(
+        &self,
+        find: impl FnOnce(&str, Option<&Namespace>, &Namespace) -> Vec<Finding>,
+    ) -> Result<Judged, Unreadable> {
+        let object: core::Namespace = self.object()?;
+        let before: Option<core::Namespace> = self.old_object()?;
+        let name = object.name_any();
+        let mut judged = Judged {
+            // What is said of it so far; what it says itself from now on cannot excuse it.
+            namespace: name.clone(),
+            reason: reason([
+                object.metadata.annotations.as_ref(),
+                before
+                    .as_ref()
+                    .and_then(|before| before.metadata.annotations.as_ref()),
+            ]),
+            ..Judged::default()
+        };
+        if self.excluded(&name) {
+            return Ok(judged);
+        }
+        let (entry, before) = (object.observe(), before.as_ref().map(Observed::observe));
+        judged.findings = find(&name, before.as_ref(), &entry);
+        if entry.terminating {
+            warn_only(&mut judged.findings);
+        }
+        Ok(judged)
+    }
+
+    /// Pods, what makes them, and what places them.
+    pub(super) fn pods(&self) -> Result<Judged, Unreadable> {
+        let Some(cluster) = self.cluster else {
+            return Ok(Judged::default());
+        };
+        let binding = is_binding(self.request);
+        let kind = if binding {
+            api::Kind::Pod
+        } else {
+            let gvk = &self.request.kind;
+            match api::Kind::of(&gvk.group, &gvk.kind) {
+                Some(kind) => kind,
+                None => return Ok(Judged::default()),
+            }
+        };
+        let object: Value = self.object()?;
+        let Meta { metadata } =
+            Meta::deserialize(&object).map_err(|error| self.unreadable("object", &error))?;
+        let namespace = match &self.request.namespace {
+            Some(namespace) => namespace.clone(),
+            None => metadata.namespace.clone().unwrap_or_default(),
+        };
+        let mut judged = Judged {
+            namespace: namespace.clone(),
+            reason: reason([metadata.annotations.as_ref()]),
+            ..Judged::default()
+        };
+        if cluster.standards.is_empty() || self.excluded(&namespace) {
+            return Ok(judged);
+        }
+        let name = metadata
+            .name
+            .clone()
+            .or_else(|| metadata.generate_name.clone())
+            .unwrap_or_default();
+        let key = Key::new(namespace.as_str(), name);
+        let (labels, before) = if binding {
+            // A pod that is not in view yet counts as one without labels: then whatever it is given is judged as new.
+            let before = cluster
+                .pods
+                .get(&key)
+                .map(|pod| pod.labels.clone())
+                .unwrap_or_default();
+            let mut after = before.clone();
+            after.extend(kind.labels(&object));
+            (after, Some(before))
+        } else {
+            let before: Option<Value> = self.old_object()?;
+            (kind.labels(&object), before.map(|before| kind.labels(&before)))
+        };
+        let around: Option<&Labels> = cluster.namespace_labels(&namespace);
+        judged.early = around.is_none();
+        let subject = Subject {
+            kind,
+            object: Object::new(kind.as_str(), &key),
+            namespace: &namespace,
+            namespace_labels: around,
+            labels: &labels,
+            before: before.as_ref().map(|labels| Before { labels }),
+            requester: self.requester,
+            by_controller: controller::makes(self.requester, kind, &metadata),
+        };
+        judged.findings = judge(&subject, &cluster.standards);
+        if metadata.deletion_timestamp.is_some() {
+            warn_only(&mut judged.findings);
+        }
+        Ok(judged)
+    }
+}
