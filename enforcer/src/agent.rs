@@ -1,13 +1,14 @@
 //! The agent: what the cluster says and which veths there are, brought to the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ringfence_netpol::compile::{NodeRules, compile};
 use ringfence_runtime::health::Condition;
-use ringfence_runtime::view::View;
+use ringfence_runtime::view::{Progress, View};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use crate::datapath::{Endpoint, Hooks, KernelMaps, Pins, ROOM, detach};
@@ -80,6 +81,8 @@ pub struct Agent {
     /// Veths that the gate closed, and since when.
     closed: BTreeMap<u32, Instant>,
     results: Results,
+    /// When the first change was heard of that is not in force yet.
+    heard: Arc<Mutex<Option<Instant>>>,
     /// Until what agents before left was swept.
     pins: Option<Pins>,
 }
@@ -113,6 +116,7 @@ impl Agent {
             checked: Instant::now(),
             closed: BTreeMap::new(),
             results,
+            heard: Arc::default(),
             pins: Some(pins),
         }
     }
@@ -144,6 +148,7 @@ impl Agent {
     /// Works for ever.
     pub async fn run(mut self, mut news: UnboundedReceiver<Told>) {
         let mut changes = self.view.subscribe();
+        tokio::spawn(note_first(self.view.subscribe(), Arc::downgrade(&self.heard)));
         let mut retry = RETRY;
         let mut next = Instant::now();
         loop {
@@ -186,6 +191,10 @@ impl Agent {
         }
     }
 
+    fn heard(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pause(&self) -> Duration {
         let waiting = !self.closed.is_empty()
             || self
@@ -206,13 +215,30 @@ impl Agent {
             self.sync.sweep()?;
         }
         let progress = self.view.progress();
+        let revisions = self.metrics.revisions.clone();
+        let revision = |state: &str, revision: u64| {
+            let revision = i64::try_from(revision).unwrap_or(i64::MAX);
+            revisions.with_label_values(&[state]).set(revision);
+        };
         self.ready.view.set(progress.synced());
         if progress.synced() {
             let fresh = self.compiled != Some(progress.revision);
+            let heard = self.heard().take();
+            revision("seen", progress.revision);
             if fresh {
                 self.compile(progress.revision);
             }
-            let flips = self.enforce()?;
+            let flips = self.enforce().inspect_err(|_| {
+                // It is still to come into force.
+                let mut later = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+                *later = heard.or(*later);
+            })?;
+            if let Some(heard) = heard {
+                self.metrics
+                    .propagation_seconds
+                    .observe(heard.elapsed().as_secs_f64());
+            }
+            revision("enforced", progress.revision);
             if let Some(pins) = self.pins.take() {
                 self.tidy(&pins)?;
             }
@@ -452,6 +478,19 @@ impl Agent {
         gauge(&self.metrics.endpoints, "ended", ended.len());
         gauge(&self.metrics.endpoints, "pending", closed);
         gauge(&self.metrics.endpoints, "missing", self.seats.missing(&self.pods));
+    }
+}
+
+/// Notes when the first change was heard of since somebody last looked.
+async fn note_first(mut changes: watch::Receiver<Progress>, heard: Weak<Mutex<Option<Instant>>>) {
+    while changes.changed().await.is_ok() {
+        let Some(heard) = heard.upgrade() else {
+            return;
+        };
+        heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(Instant::now);
     }
 }
 

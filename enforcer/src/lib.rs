@@ -14,6 +14,7 @@ pub mod gate;
 pub mod ledger;
 pub mod link;
 pub mod metrics;
+pub mod removal;
 pub mod seats;
 pub mod settings;
 pub mod sync;

@@ -16,12 +16,13 @@ use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
 
 use ringfence_enforcer::agent::{Agent, Ready};
-use ringfence_enforcer::datapath::{self, Datapath, Hooks, Pins};
+use ringfence_enforcer::datapath::{self, Datapath, Pins};
 use ringfence_enforcer::gate::{Gate, Told};
 use ringfence_enforcer::ledger;
 use ringfence_enforcer::link::watch::watch;
 use ringfence_enforcer::link::{Links, cni};
 use ringfence_enforcer::metrics::Metrics;
+use ringfence_enforcer::removal;
 use ringfence_enforcer::settings::EnforcerSettings;
 use ringfence_enforcer::{canary, census};
 
@@ -147,16 +148,7 @@ async fn uninstall_and_stay() -> anyhow::Result<()> {
 fn uninstall() -> anyhow::Result<()> {
     // The node's name plays no part here.
     let settings = load_settings::load::<EnforcerSettings>().unwrap_or_default();
-    let mut links = Links::open()?;
-    for veth in links.veths()? {
-        if Hooks::stand_at(veth.ifindex) {
-            datapath::detach(veth.ifindex)?;
-            if !links.has_filters(veth.ifindex)? {
-                datapath::remove_clsact(veth.ifindex)?;
-            }
-        }
-    }
-    datapath::uninstall(&settings.pin_path)?;
+    removal::uninstall(&settings.pin_path)?;
     println!("nothing of ringfence-enforcer is in force on this node any more");
     Ok(())
 }

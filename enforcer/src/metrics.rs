@@ -9,6 +9,8 @@ use crate::datapath::{REASONS, TALLIES};
 #[derive(Clone)]
 pub struct Metrics {
     pub sync_seconds: Histogram,
+    pub propagation_seconds: Histogram,
+    pub revisions: IntGaugeVec,
     pub failures: IntCounterVec,
     pub map_entries: IntGaugeVec,
     pub map_room: IntGaugeVec,
@@ -40,6 +42,18 @@ impl Metrics {
                     "From taking up a change of the cluster to its being in force",
                 )
                 .buckets(buckets),
+            )?,
+            propagation_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    name("propagation_duration_seconds"),
+                    "From hearing of a change from the API server to its being in force in the kernel",
+                )
+                .buckets(prometheus::exponential_buckets(0.000_5, 2.0, 14)?),
+            )?,
+            revisions: vec(
+                "view_revision",
+                "How many changes of the cluster were seen, and up to which one they are in force",
+                "state",
             )?,
             failures: IntCounterVec::new(
                 Opts::new(
@@ -100,6 +114,8 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.sync_seconds.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
+        registry.register(Box::new(metrics.propagation_seconds.clone()))?;
+        registry.register(Box::new(metrics.revisions.clone()))?;
         registry.register(Box::new(metrics.policy_defects.clone()))?;
         registry.register(Box::new(metrics.rules_revision.clone()))?;
         registry.register(Box::new(metrics.packets.clone()))?;

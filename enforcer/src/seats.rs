@@ -352,6 +352,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_of_the_nodes_own_network_is_none_of_these() {
+        let mut cluster = ringfence_netpol::cluster::Cluster::default();
+        for (name, host_network) in [("own", false), ("node", true)] {
+            let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": name, "namespace": "ns", "uid": name},
+                "spec": {"nodeName": "one", "hostNetwork": host_network, "containers": []},
+                "status": {"phase": "Running", "podIPs": [{"ip": if host_network { "192.0.2.1" } else { "10.0.0.1" }}]},
+            }))
+            .unwrap();
+            cluster.apply(&pod);
+        }
+        let pods = Pods::of(&ringfence_netpol::compile::compile(&cluster, "one"));
+        assert!(pods.has(&"10.0.0.1".parse().unwrap()) && !pods.has(&"192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
     fn a_closed_veth_is_let_go_only_when_every_pod_has_its_own_and_some_time_has_passed() {
         let (start, after) = (Instant::now(), Duration::from_secs(10));
         let later = start + after;

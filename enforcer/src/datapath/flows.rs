@@ -113,6 +113,11 @@ impl Flows {
 
     /// Removes what has ended, and counts what there is.
     pub fn count(&self) -> Result<Counted, Error> {
+        self.count_ahead(Duration::ZERO, || ())
+    }
+
+    /// The same, as if it were later by `ahead`. `meanwhile` happens after it was seen what has ended, and before that is removed.
+    pub fn count_ahead(&self, ahead: Duration, mut meanwhile: impl FnMut()) -> Result<Counted, Error> {
         let before: Vec<u64> = (0..ENDPOINTS)
             .map(|slot| self.quota.load(slot * QUOTA_WORDS))
             .collect();
@@ -120,7 +125,7 @@ impl Flows {
         let mut found: BTreeMap<u32, ([u32; 2], [bool; 2])> = BTreeMap::new();
         let sums = counted.entries.iter_mut().zip(&mut counted.removed);
         for (table, (entries, removed)) in self.tables.iter().zip(sums) {
-            let now = now();
+            let now = now() + ahead;
             let mut ended = Vec::new();
             table.each(|key, flow, raw| {
                 if has_ended(&key, &flow, now) {
@@ -135,6 +140,7 @@ impl Flows {
                     flows[table.family] += 1;
                 }
             })?;
+            meanwhile();
             for (key, seen) in ended {
                 *removed += usize::from(table.remove(&key, seen)?);
             }

@@ -1,6 +1,7 @@
 //! What is remembered of flows, and for whom.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ringfence_netpol::compile::NodeRules;
 use serde_json::json;
@@ -110,6 +111,27 @@ fn both_families_have_their_shares() {
             !kernel.maps.flows.is_count_due(None),
             "another pod on that place has a count of its own"
         );
+    });
+}
+
+#[test]
+fn a_flow_that_was_seen_again_is_not_removed() {
+    alone(|| {
+        let (kernel, _) = seated();
+        let flow = |port| Ip::new(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(192, 0, 2, 1)).udp(port, 53);
+        let answer = |port| Ip::new(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(10, 0, 0, 1)).udp(53, port);
+        assert!(kernel.passes_out(SCANNER, &flow(1)) && kernel.passes_out(SCANNER, &flow(2)));
+        // That it is seen is noted to the second.
+        std::thread::sleep(Duration::from_millis(1_200));
+        let again = || assert!(kernel.passes_out(SCANNER, &flow(1)));
+        let counted = kernel
+            .maps
+            .flows
+            .count_ahead(Duration::from_secs(180), again)
+            .unwrap();
+        assert_eq!(counted.removed, [1, 0, 0, 0]);
+        assert!(kernel.passes_in(SCANNER, &answer(1), UPLINK));
+        assert!(!kernel.passes_in(SCANNER, &answer(2), UPLINK));
     });
 }
 

@@ -47,6 +47,9 @@ fn what_a_packet_costs() {
             to_pod,
             &in_from(FRIEND).tcp(1000, 80, ACK),
         );
+        for (map, bytes) in isolated.maps.memory().unwrap() {
+            println!("{map}: {:.2} MiB", bytes as f64 / f64::from(1 << 20));
+        }
         let open = kernel(&[]);
         say(
             "not isolated, TCP in mid-connection",

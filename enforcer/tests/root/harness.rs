@@ -16,7 +16,7 @@ use ringfence_netpol::compile::{NodeRules, compile};
 use serde_json::{Value, json};
 
 pub const NODE: &str = "one";
-const PINS: &str = "/sys/fs/bpf/ringfence";
+pub const PINS: &str = "/sys/fs/bpf/ringfence";
 
 /// Runs a test in a network namespace and a mount namespace that end with it.
 pub fn alone(test: impl FnOnce() + Send + 'static) {
@@ -191,8 +191,13 @@ pub fn within<T: Send + 'static>(
     })
 }
 
-/// Rules of [`NODE`] for pods `(name, labels, address)`, all of the namespace `x`, and specifications of policies there.
+/// Rules of [`NODE`] for a [`cluster`].
 pub fn rules(pods: &[(&str, Value, &str)], policies: &[Value], services: &[Value]) -> NodeRules {
+    compile(&cluster(pods, policies, services), NODE)
+}
+
+/// Pods of [`NODE`] as `(name, labels, addresses)`, all of the namespace `x`, and specifications of policies and Services there.
+pub fn cluster(pods: &[(&str, Value, &str)], policies: &[Value], services: &[Value]) -> Cluster {
     fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
         serde_json::from_value(value).unwrap()
     }
@@ -203,7 +208,7 @@ pub fn rules(pods: &[(&str, Value, &str)], policies: &[Value], services: &[Value
         let pod: k8s_openapi::api::core::v1::Pod = object(json!({
             "metadata": {"name": name, "namespace": "x", "labels": labels, "uid": name},
             "spec": {"nodeName": NODE, "containers": []},
-            "status": {"phase": "Running", "podIPs": address.split(' ').map(|ip| json!({"ip": ip})).collect::<Vec<_>>()},
+            "status": {"phase": "Running", "podIPs": address.split_whitespace().map(|ip| json!({"ip": ip})).collect::<Vec<_>>()},
         }));
         cluster.apply(&pod);
     }
@@ -217,7 +222,7 @@ pub fn rules(pods: &[(&str, Value, &str)], policies: &[Value], services: &[Value
             object(json!({"metadata": {"name": format!("s{index}"), "namespace": "x"}, "spec": spec}));
         cluster.apply(&service);
     }
-    compile(&cluster, NODE)
+    cluster
 }
 
 pub fn key(name: &str) -> Key {

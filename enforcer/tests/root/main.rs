@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's way to fail
 
+mod agent;
 mod canary;
 mod conntrack;
 mod cost;

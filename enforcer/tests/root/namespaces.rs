@@ -176,7 +176,7 @@ fn pings(netns: &str, to: impl Into<IpAddr>) -> bool {
 }
 
 /// Whether a connection still carries something.
-fn lives(connection: &mut TcpStream) -> bool {
+pub fn lives(connection: &mut TcpStream) -> bool {
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     connection.write_all(b"!").unwrap();
     match connection.read(&mut [0; 8]) {

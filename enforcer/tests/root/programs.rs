@@ -353,6 +353,41 @@ fn what_cannot_be_judged_falls_at_isolated_pods_only() {
 }
 
 #[test]
+fn blocks_that_overlap_add_up_however_they_are_written() {
+    alone(|| {
+        let open =
+            |cidr: &str, port: u16| json!({"from": [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": port}]});
+        let kernel = kernel(&[json!({
+            "podSelector": {"matchLabels": {"app": "pod"}}, "policyTypes": ["Ingress"],
+            "ingress": [open("192.0.0.0/8", 80), open("192.0.2.77/16", 81), open("192.0.2.0/24", 82)],
+        })]);
+        let passes = |from: [u8; 4], port| {
+            kernel.passes_in(VETH, &in_from(Ipv4Addr::from(from)).tcp(port, port, SYN), UPLINK)
+        };
+        let ports = |from| [80, 81, 82].map(|port| passes(from, port));
+        assert_eq!(ports([192, 0, 2, 1]), [true, true, true]);
+        assert_eq!(ports([192, 0, 9, 1]), [true, true, false]);
+        assert_eq!(ports([192, 9, 9, 1]), [true, false, false]);
+        assert_eq!(ports([193, 9, 9, 1]), [false, false, false]);
+    });
+}
+
+#[test]
+fn a_new_client_is_allowed_and_one_that_went_is_not_as_soon_as_the_rules_say_so() {
+    alone(|| {
+        let mut kernel = kernel(&[from_friend()]);
+        let late = Ipv4Addr::new(10, 0, 0, 77);
+        assert!(!kernel.passes_in(VETH, &in_from(late).tcp(1, 80, SYN), UPLINK));
+        let mut pods = some_pods();
+        pods.push(("late", json!({"app": "friend"}), "10.0.0.77"));
+        kernel.enforce(&rules(&pods, &[from_friend()], &[]), &[(VETH, &key("pod"))]);
+        assert!(kernel.passes_in(VETH, &in_from(late).tcp(2, 80, SYN), UPLINK));
+        enforce(&mut kernel, &[from_friend()]);
+        assert!(!kernel.passes_in(VETH, &in_from(late).tcp(3, 80, SYN), UPLINK));
+    });
+}
+
+#[test]
 fn the_kernels_verdicts_are_those_of_the_compiled_rules() {
     alone(|| {
         let kernel = RefCell::new(Kernel::load());

@@ -79,9 +79,8 @@ fn client_to_web() -> [Value; 2] {
     ]
 }
 
-/// `also` happens while the policies are in force.
-fn judges_services(of: Address, also: impl FnOnce(IpAddr)) {
-    let [web, other, on_node] = [WEB, OTHER, NODE].map(of);
+/// As kube-proxy has it where it works by nftables.
+fn translate_by_nftables() {
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
@@ -89,6 +88,50 @@ fn judges_services(of: Address, also: impl FnOnce(IpAddr)) {
         .expect("nft");
     std::io::Write::write_all(&mut nft.stdin.take().unwrap(), NFT.as_bytes()).unwrap();
     assert!(nft.wait().unwrap().success());
+}
+
+/// As kube-proxy has it where it works by iptables: a chain for each Service, one for each backend, and marks on what has to hide its
+/// source.
+fn translate_by_iptables() {
+    for (command, six) in [("iptables", false), ("ip6tables", true)] {
+        let of = |service| if six { v6(service) } else { v4(service) };
+        let rule = |rule: String| run(&format!("{command} -w -t nat {rule}"));
+        rule("-N KUBE-SERVICES".to_owned());
+        rule("-N KUBE-MARK-MASQ".to_owned());
+        rule("-N KUBE-POSTROUTING".to_owned());
+        rule("-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000".to_owned());
+        rule("-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN".to_owned());
+        rule("-A KUBE-POSTROUTING -j MASQUERADE".to_owned());
+        rule("-A PREROUTING -j KUBE-SERVICES".to_owned());
+        rule("-A OUTPUT -j KUBE-SERVICES".to_owned());
+        rule("-A POSTROUTING -j KUBE-POSTROUTING".to_owned());
+        let backends = [
+            addresses(1),
+            addresses(3),
+            [[10, 0, 0, 254].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 0xfe].into()],
+        ];
+        for (service, backend) in [WEB, OTHER, NODE].into_iter().zip(backends) {
+            let (address, backend) = (of(service), backend[usize::from(six)]);
+            rule(format!("-N KUBE-SVC-{service}"));
+            rule(format!("-N KUBE-SEP-{service}"));
+            rule(format!("-A KUBE-SEP-{service} -s {backend} -j KUBE-MARK-MASQ"));
+            for protocol in ["tcp", "udp"] {
+                rule(format!(
+                    "-A KUBE-SERVICES -d {address} -p {protocol} -j KUBE-SVC-{service}"
+                ));
+                rule(format!(
+                    "-A KUBE-SEP-{service} -p {protocol} -m {protocol} -j DNAT --to-destination {backend}"
+                ));
+            }
+            rule(format!("-A KUBE-SVC-{service} -j KUBE-SEP-{service}"));
+        }
+    }
+}
+
+/// `also` happens while the policies are in force.
+fn judges_services(translate: fn(), of: Address, also: impl FnOnce(IpAddr)) {
+    let [web, other, on_node] = [WEB, OTHER, NODE].map(of);
+    translate();
     ["web", "client", "other"].into_iter().for_each(serve);
     let node = std::net::TcpListener::bind("[::]:80").unwrap();
 
@@ -149,7 +192,7 @@ fn a_service_is_judged_by_the_pod_behind_it_where_pods_are_routed() {
         for (name, number) in [("web", 1), ("client", 2), ("other", 3)] {
             pod(name, number);
         }
-        judges_services(v4, |_| ());
+        judges_services(translate_by_nftables, v4, |_| ());
     });
 }
 
@@ -160,7 +203,7 @@ fn a_service_over_ipv6_is_judged_by_the_pod_behind_it_where_pods_are_routed() {
         for (name, number) in [("web", 1), ("client", 2), ("other", 3)] {
             pod(name, number);
         }
-        judges_services(v6, |_| ());
+        judges_services(translate_by_nftables, v6, |_| ());
     });
 }
 
@@ -200,11 +243,135 @@ fn on_a_bridge(of: Address, setting: &str) {
     }
     // As kube-proxy asks of bridged CNIs: a reply between two pods of the node must be translated back.
     std::fs::write(setting, "1").unwrap_or_default();
-    judges_services(of, |web| {
+    judges_services(translate_by_nftables, of, |web| {
         // Without, the bridge's own packets are not translated, and what the pod sends to itself goes through the node.
         std::fs::write(setting, "0").unwrap_or_default();
         assert!(connect("web", web).is_some() && asks("web", web));
         assert!(connect("other", web).is_none());
         std::fs::write(setting, "1").unwrap_or_default();
     });
+}
+
+#[test]
+fn a_service_is_judged_by_the_pod_behind_it_where_kube_proxy_works_by_iptables() {
+    for of in [v4 as Address, v6] {
+        alone(move || {
+            prepare();
+            for (name, number) in [("web", 1), ("client", 2), ("other", 3)] {
+                pod(name, number);
+            }
+            judges_services(translate_by_iptables, of, |_| ());
+        });
+    }
+}
+
+/// Clients beyond the node, at its port 30080 (translated as it is) and 30081 (with the node's own address for a source).
+const NODE_PORTS: &str = "
+table ip nodeports {
+    chain translate {
+        type nat hook prerouting priority dstnat;
+        ip daddr 192.0.2.254 tcp dport 30080 dnat to 10.0.0.1:80
+        ip daddr 192.0.2.254 tcp dport 30081 dnat to 10.0.0.1:80
+        ip daddr 192.0.2.254 tcp dport 30082 dnat to 10.0.0.1:81
+    }
+    chain hide {
+        type nat hook postrouting priority srcnat;
+        meta l4proto tcp ct original proto-dst 30081 masquerade
+    }
+}";
+
+#[test]
+fn a_node_port_is_judged_by_its_client_with_traffic_policy_local_and_by_the_node_with_cluster() {
+    alone(|| {
+        prepare();
+        let web = pod("web", 1);
+        run("ip netns add outside");
+        run("ip link add uplink type veth peer name eth0 netns outside");
+        run("ip link set uplink up");
+        run("ip address add 192.0.2.254/24 dev uplink");
+        run("ip -n outside link set lo up");
+        run("ip -n outside address add 192.0.2.9/24 dev eth0");
+        run("ip -n outside address add 192.0.2.10/24 dev eth0");
+        run("ip -n outside link set eth0 up");
+        std::fs::write("/run/nodeports", NODE_PORTS).unwrap();
+        run("nft -f /run/nodeports");
+        serve("web");
+        let allowed = |block: &str| {
+            json!({
+                "podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
+                "ingress": [{"from": [{"ipBlock": {"cidr": block}}], "ports": [{"port": 80}]}],
+            })
+        };
+        let mut kernel = Kernel::load();
+        kernel.seat_both(web, &addresses(1), web);
+        kernel.hooks.attach(web).unwrap();
+        let mut enforce = |policies: &[Value]| kernel.enforce(&with(policies), &[(web, &key("web"))]);
+        let node = |port: u16| SocketAddr::from(([192, 0, 2, 254], port));
+        let reaches = |from: &'static str, to: SocketAddr| {
+            let connecting = super::harness::within("outside", move || connects_from(from, to));
+            connecting.join().unwrap()
+        };
+        enforce(&[]);
+        assert!(reaches("192.0.2.9", node(30080)) && reaches("192.0.2.9", node(30081)));
+        enforce(&[allowed("192.0.2.9/32")]);
+        assert!(reaches("192.0.2.9", node(30080)), "Local: the client is seen");
+        assert!(!reaches("192.0.2.10", node(30080)));
+        assert!(!reaches("192.0.2.9", node(30082)), "the pod's port counts");
+        assert!(
+            !reaches("192.0.2.9", node(30081)),
+            "Cluster: the client is hidden"
+        );
+        enforce(&[allowed("10.0.0.254/32")]);
+        assert!(
+            reaches("192.0.2.9", node(30081)),
+            "the node's address has to be allowed"
+        );
+    });
+}
+
+/// Whether a connection from one of the own addresses comes about.
+fn connects_from(own: &str, to: SocketAddr) -> bool {
+    use std::os::fd::FromRawFd;
+    // SAFETY: asks for a socket, which is then owned by the one that is made of it; -1 is refused before.
+    let socket = unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        assert!(socket >= 0);
+        std::net::UdpSocket::from_raw_fd(socket)
+    };
+    let of = |address: SocketAddr| {
+        let SocketAddr::V4(address) = address else {
+            panic!("{address}")
+        };
+        libc::sockaddr_in {
+            sin_family: libc::AF_INET as u16,
+            sin_port: address.port().to_be(),
+            sin_addr: libc::in_addr {
+                s_addr: u32::from_ne_bytes(address.ip().octets()),
+            },
+            sin_zero: [0; 8],
+        }
+    };
+    let own = of(SocketAddr::new(own.parse().unwrap(), 0));
+    let to = of(to);
+    let patience = libc::timeval {
+        tv_sec: 0,
+        tv_usec: PATIENCE.as_micros() as i64,
+    };
+    let (fd, length) = (
+        std::os::fd::AsRawFd::as_raw_fd(&socket),
+        size_of::<libc::sockaddr_in>() as u32,
+    );
+    // SAFETY: all pointers are to live values of the sizes beside them.
+    unsafe {
+        let sent = libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            std::ptr::from_ref(&patience).cast(),
+            size_of::<libc::timeval>() as u32,
+        );
+        assert_eq!(sent, 0);
+        assert_eq!(libc::bind(fd, std::ptr::from_ref(&own).cast(), length), 0);
+        libc::connect(fd, std::ptr::from_ref(&to).cast(), length) == 0
+    }
 }
