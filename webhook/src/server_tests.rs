@@ -60,20 +60,7 @@ fn start_with(limits: Limits, tls: Tls) -> (Running, Authority) {
 }
 
 async fn connect(address: SocketAddr, trusted: &Authority) -> io::Result<TlsStream<TcpStream>> {
-    let mut roots = rustls::RootCertStore::empty();
-    for der in CertificateDer::pem_slice_iter(trusted.pem().as_bytes()) {
-        roots.add(der.unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(address).await?;
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(ServerName::try_from(NAME).unwrap(), stream)
-        .await
+    connect_as(address, client(trusted).with_no_client_auth()).await
 }
 
 fn head(length: usize) -> String {
@@ -210,4 +197,210 @@ async fn who_stays_silent_is_cut_off_before_during_and_after_the_handshake() {
     tokio::time::timeout(Duration::from_secs(6), ends)
         .await
         .expect("all three are cut off");
+}
+
+fn client(
+    trusted: &Authority,
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    client_of(trusted, rustls::DEFAULT_VERSIONS)
+}
+
+fn client_of(
+    trusted: &Authority,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    let mut roots = rustls::RootCertStore::empty();
+    for der in CertificateDer::pem_slice_iter(trusted.pem().as_bytes()) {
+        roots.add(der.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+}
+
+async fn connect_as(address: SocketAddr, config: rustls::ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from(NAME).unwrap(), stream)
+        .await
+}
+
+/// Asks over a connection; under TLS 1.3 a server tells only then that it does not like the client.
+async fn answered(mut stream: TlsStream<TcpStream>, body: &[u8]) -> io::Result<String> {
+    stream.write_all(head(body.len()).as_bytes()).await?;
+    stream.write_all(body).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+fn policy() -> Vec<u8> {
+    body("networkpolicies", POLICY, None)
+}
+
+#[tokio::test]
+async fn an_older_tls_is_spoken_only_if_the_settings_say_so() {
+    let old = |trusted: &Authority| client_of(trusted, &[&rustls::version::TLS12]).with_no_client_auth();
+    let (running, trusted) = start(Limits::default());
+    assert!(connect_as(running.address, old(&trusted)).await.is_err());
+    let tls = Tls {
+        oldest: ringfence_certs::Oldest::Tls12,
+        ..Tls::default()
+    };
+    let (running, trusted) = start_with(Limits::default(), tls);
+    let stream = connect_as(running.address, old(&trusted)).await.unwrap();
+    assert!(
+        answered(stream, &policy())
+            .await
+            .unwrap()
+            .starts_with("HTTP/1.1 200 OK")
+    );
+    ask(running.address, &trusted).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_of_the_clients_ca_is_turned_away_if_one_is_asked_for() {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let issued = || {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::from_ca_cert_pem(&ca, key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["api-server".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        (ca, params.signed_by(&key, &issuer).unwrap(), key)
+    };
+    let (ca, certificate, key) = issued();
+    let (_, strange, strange_key) = issued();
+    let tls = Tls {
+        clients: Some(ca.into_bytes()),
+        ..Tls::default()
+    };
+    let (running, trusted) = start_with(Limits::default(), tls);
+    let with = |certificate: &rcgen::Certificate, key: &rcgen::KeyPair| {
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        client(&trusted)
+            .with_client_auth_cert(vec![certificate.der().clone()], key)
+            .unwrap()
+    };
+    let asked = async |config| answered(connect_as(running.address, config).await?, &policy()).await;
+    assert!(
+        asked(with(&certificate, &key))
+            .await
+            .unwrap()
+            .starts_with("HTTP/1.1 200 OK")
+    );
+    assert!(asked(with(&strange, &strange_key)).await.is_err());
+    assert!(asked(client(&trusted).with_no_client_auth()).await.is_err());
+}
+
+#[tokio::test]
+async fn plain_http_at_the_tls_port_is_cut_off_and_the_others_are_served() {
+    let (running, trusted) = start(Limits::default());
+    let mut plain = TcpStream::connect(running.address).await.unwrap();
+    plain.write_all(head(2).as_bytes()).await.unwrap();
+    plain.write_all(b"{}").await.unwrap();
+    let mut answer = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(4), plain.read_to_end(&mut answer));
+    let _ = end.await.expect("it is cut off at once"); // a reset is an end too
+    assert!(
+        !String::from_utf8_lossy(&answer).contains("HTTP/1.1"),
+        "{answer:?}"
+    );
+    ask(running.address, &trusted).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_closes_only_the_own_side_frees_the_place() {
+    let (running, trusted) = start(Limits {
+        connections: 1,
+        ..Limits::default()
+    });
+    let mut half = connect(running.address, &trusted).await.unwrap();
+    half.write_all(&head(1000).as_bytes()[..40]).await.unwrap();
+    half.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(4), half.read_to_end(&mut rest));
+    let _ = end.await.expect("it is closed from the other side too");
+    drop(half);
+    let mut again = ask(running.address, &trusted).await;
+    for _ in 0..100 {
+        if again.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        again = ask(running.address, &trusted).await;
+    }
+    again.unwrap();
+}
+
+#[tokio::test]
+async fn an_object_at_the_limit_is_judged_and_one_beyond_it_is_not() {
+    let (running, trusted) = start(Limits::default());
+    let of_size = |size: usize| {
+        let peers = "{podSelector: {matchLabels: {app: frontend}}}, ".repeat(size / 50);
+        let object = format!(
+            "{{metadata: {{name: web, annotations: {{note: '{}'}}}}, spec: {{podSelector: {{matchLabels: {{app: none}}}}, \
+             ingress: [{{from: [{peers}]}}]}}}}",
+            "x".repeat(1 << 20)
+        );
+        body("networkpolicies", &object, None)
+    };
+    let large = of_size(2_000_000);
+    assert!(large.len() > 3_000_000 && large.len() < Limits::default().body_bytes);
+    let stream = connect(running.address, &trusted).await.unwrap();
+    let text = answered(stream, &large).await.unwrap();
+    assert!(
+        text.starts_with("HTTP/1.1 200 OK") && text.contains(r#""allowed":true"#),
+        "{text:.500}"
+    );
+    let mut stream = connect(running.address, &trusted).await.unwrap();
+    let beyond = Limits::default().body_bytes + 1;
+    stream.write_all(head(beyond).as_bytes()).await.unwrap();
+    let mut text = vec![0; 4096];
+    let read = stream.read(&mut text).await.unwrap();
+    let text = String::from_utf8_lossy(&text[..read]);
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+}
+
+#[tokio::test]
+async fn ten_thousand_connections_that_say_nothing_pass_by_and_who_was_there_is_served_meanwhile() {
+    let (running, trusted) = start(Limits {
+        connections: 64,
+        handshake_seconds: 1,
+        ..Limits::default()
+    });
+    let mut there = connect(running.address, &trusted).await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..10_000 {
+        match TcpStream::connect(running.address).await {
+            Ok(stream) => idle.push(stream),
+            // No more descriptors than this machine lets a process have: as many as that are idle then.
+            Err(error) if error.raw_os_error() == Some(24) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(idle.len() > 400, "{}", idle.len());
+    let body = policy();
+    let head = head(body.len());
+    there.write_all(head.as_bytes()).await.unwrap();
+    there.write_all(&body).await.unwrap();
+    let mut text = String::new();
+    let served = tokio::time::timeout(Duration::from_secs(5), there.read_to_string(&mut text));
+    served.await.expect("it is served meanwhile").unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+    let mut again = ask(running.address, &trusted).await;
+    for _ in 0..100 {
+        if again.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        again = ask(running.address, &trusted).await;
+    }
+    again.expect("once the handshakes are given up, there are places again");
+    drop(idle);
 }

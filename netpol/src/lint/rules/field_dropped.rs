@@ -10,8 +10,8 @@ pub(super) const RULE: Rule = Rule {
     name: "field-dropped",
     finds: "a field that no NetworkPolicy has at that place",
     why: "The API server drops what it does not know, and says so only to clients that ask. What remains may mean the opposite: \
-          of a rule under `ingress` whose peers stand under `to`, a rule is left that lets everyone in. At admission it is too late to see \
-          it, so that this can be found in files only.",
+          of a rule under `ingress` whose peers stand under `to`, a rule is left that lets everyone in. In a request it can no longer be seen, but \
+          where `kubectl apply` leaves what it was given it can, and in files.",
     severity: Severity::Deny,
     needs: Needs::Nothing,
     bad: "\
