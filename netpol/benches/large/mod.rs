@@ -61,7 +61,7 @@ pub fn pod_at(n: usize, w: usize, role: usize, address: &str) -> Pod {
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("app-{w:02}-7d4b9c6f5"), "uid": "1", "controller": true}],
         },
         "spec": {
-            "nodeName": node((n * WORKLOADS + w) % NODES),
+            "nodeName": node((n + w) % NODES),
             "containers": [{"name": "main", "ports": [{"name": "http", "containerPort": 8000 + w}]}],
         },
         "status": {"phase": "Running", "podIPs": [{"ip": address}]},

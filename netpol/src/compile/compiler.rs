@@ -10,7 +10,7 @@ use super::contents::Contents;
 use super::delta::{Delta, RulesetId};
 use super::force::{Force, PolicyId};
 use super::grants::Grants;
-use super::places::Places;
+use super::places::{Amended, Places};
 use super::population::{PodId, Population};
 use super::tables::{covers, intersection};
 use super::{Class, Endpoint, Ruleset};
@@ -83,9 +83,9 @@ impl Compiler {
         self.select(&locals);
         self.settle_peers();
         self.assign(&locals, &mut delta);
-        self.classify(&mut delta);
+        let amended = self.classify(&mut delta);
         let contents = (&mut self.rulesets, &mut self.classes);
-        self.grants.settle(contents, &mut delta);
+        self.grants.settle(contents, &amended, &mut delta);
         self.take_services(cluster, &mut delta);
         delta
     }
@@ -314,7 +314,7 @@ impl Compiler {
         }
     }
 
-    fn classify(&mut self, delta: &mut Delta) {
+    fn classify(&mut self, delta: &mut Delta) -> Vec<Amended> {
         let (population, force, peers) = (&self.population, &self.force, &self.peers);
         let block = |id: &u32| match peers.get(*id).map(Arc::as_ref) {
             Some(Peer::Block(block)) => Some(block),
@@ -358,7 +358,7 @@ impl Compiler {
             }
         };
         self.places
-            .classify(&mut self.classes, delta, of_address, of_prefix);
+            .classify(&mut self.classes, delta, of_address, of_prefix)
     }
 
     fn take_services(&mut self, cluster: &Cluster, delta: &mut Delta) {

@@ -78,6 +78,27 @@ impl<T: Ord + Clone> Contents<T> {
         }
     }
 
+    /// How many hold it.
+    pub(super) fn holders(&self, id: u32) -> usize {
+        self.kept.get(&id).map_or(0, |kept| kept.holders)
+    }
+
+    /// Has an identifier stand for another content; whether that could be, since no other stands for it.
+    pub(super) fn amend(&mut self, id: u32, content: T) -> bool {
+        let Some(kept) = self
+            .kept
+            .get_mut(&id)
+            .filter(|_| !self.ids.contains_key(&content))
+        else {
+            return false;
+        };
+        let content = Arc::new(content);
+        self.ids.remove(&kept.content);
+        self.ids.insert(Arc::clone(&content), id);
+        kept.content = content;
+        true
+    }
+
     pub(super) fn get(&self, id: u32) -> Option<&Arc<T>> {
         self.kept.get(&id).map(|kept| &kept.content)
     }
@@ -146,6 +167,17 @@ mod tests {
         contents.intern(&"fleeting");
         let settled = contents.settle();
         assert!(settled.born.is_empty() && settled.gone.is_empty());
+    }
+
+    #[test]
+    fn an_identifier_may_come_to_stand_for_a_content_that_no_other_stands_for() {
+        let mut contents = Contents::new(1);
+        let (a, b) = (contents.intern(&"a"), contents.intern(&"b"));
+        contents.hold(a);
+        contents.hold(b);
+        assert!(contents.amend(a, "c") && !contents.amend(b, "c"));
+        assert_eq!((contents.intern(&"c"), contents.intern(&"b")), (a, b));
+        assert_ne!(contents.intern(&"a"), a);
     }
 
     #[test]

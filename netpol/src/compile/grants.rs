@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::contents::{Contents, Settled};
 use super::delta::{ANYONE, ClassId, Delta, PortSetId, RulesetId};
+use super::places::Amended;
 use super::{Class, PeerIx, Ruleset};
 use crate::port::{PortSet, Protocol};
 
@@ -51,12 +52,22 @@ impl Grants {
             .filter_map(|(pair, set)| Some((*pair, self.port_sets.get(*set)?.as_ref())))
     }
 
-    /// Follows what became of rulesets and classes.
+    /// Follows what became of rulesets and classes. Nothing was decided for a class because of a peer by which it is amended.
     pub(super) fn settle(
         &mut self,
         (rulesets, classes): (&mut Contents<Ruleset>, &mut Contents<Class>),
+        amended: &[Amended],
         delta: &mut Delta,
     ) {
+        for Amended { class, gained, lost } in amended {
+            for peer in lost {
+                self.meeting(Some(*peer)).classes.remove(class);
+                self.part(Some(*peer));
+            }
+            for peer in gained {
+                self.meeting(Some(*peer)).classes.insert(*class);
+            }
+        }
         let (changed_rulesets, changed_classes) = (rulesets.settle(), classes.settle());
         self.forget(&changed_rulesets, &changed_classes, delta);
         for (id, ruleset) in &changed_rulesets.born {

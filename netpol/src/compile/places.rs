@@ -1,9 +1,12 @@
 //! The classes of pods' addresses and of prefixes.
 //!
 //! A change says of each address and prefix either which peers it gained and lost, or that it is to be looked at anew. The former
-//! costs next to nothing, since those that were of one class, and gained and lost the same, are of one class again.
+//! costs next to nothing, since those that were of one class, and gained and lost the same, are of one class again. If that is all
+//! of the class, it stays the class that it is: a peer that is gained was not in use before, and one that is lost is no more, so
+//! nothing that was decided for the class has to do with either. However many addresses a new peer matches, only those move that it
+//! tells apart from others of their class.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -14,6 +17,14 @@ use super::population::PodId;
 use super::tables::covers;
 use super::{Class, PeerIx};
 use crate::policy::IpBlock;
+
+/// A class that gained and lost peers as a whole.
+#[derive(Debug)]
+pub(super) struct Amended {
+    pub(super) class: ClassId,
+    pub(super) gained: Vec<PeerIx>,
+    pub(super) lost: Vec<PeerIx>,
+}
 
 /// What has a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,25 +191,33 @@ impl Places {
         around.flatten().copied()
     }
 
-    /// Gives every place its class. `of_address` says what an address has that these pods claim, `of_prefix` what a prefix.
+    /// Gives every place its class; the classes that changed as a whole. `of_address` says what an address has that these pods claim,
+    /// `of_prefix` what a prefix.
     pub(super) fn classify(
         &mut self,
         classes: &mut Contents<Class>,
         delta: &mut Delta,
         of_address: impl Fn(&Self, IpAddr, &[PodId]) -> Class,
         of_prefix: impl Fn(&Self, IpNet) -> Class,
-    ) {
+    ) -> Vec<Amended> {
+        let turns = std::mem::take(&mut self.turns);
+        let amended = self.amend(&turns, classes);
+        let whole: BTreeSet<ClassId> = amended.iter().map(|amended| amended.class).collect();
         let mut known: BTreeMap<(ClassId, Vec<PeerIx>, Vec<PeerIx>), ClassId> = BTreeMap::new();
-        for (place, turn) in std::mem::take(&mut self.turns) {
-            let before = match place {
-                Place::Address(address) => self.addresses.get(&address).map(|claimed| claimed.class),
-                Place::Prefix(prefix) => self.prefixes.get(&prefix).map(|edge| edge.class),
+        for (place, turn) in turns {
+            let Some(before) = self.class_of(place) else {
+                continue;
             };
-            let Some(before) = before else { continue };
             let after = match turn {
-                Turn::Peers { gained, lost } => *known
-                    .entry((before, gained, lost))
-                    .or_insert_with_key(|(_, gained, lost)| turned(classes, before, gained, lost)),
+                // Its class turned as it does.
+                Turn::Peers { .. } if whole.contains(&before) => before,
+                Turn::Peers { gained, lost } => {
+                    *known
+                        .entry((before, gained, lost))
+                        .or_insert_with_key(|(_, gained, lost)| {
+                            number(classes, &turned(classes, before, gained, lost))
+                        })
+                }
                 Turn::Anew => {
                     let class = match place {
                         Place::Address(address) => self
@@ -224,6 +243,44 @@ impl Places {
             classes.release(before);
             self.place(place, (before, after), delta);
         }
+        amended
+    }
+
+    fn class_of(&self, place: Place) -> Option<ClassId> {
+        match place {
+            Place::Address(address) => self.addresses.get(&address).map(|claimed| claimed.class),
+            Place::Prefix(prefix) => self.prefixes.get(&prefix).map(|edge| edge.class),
+        }
+    }
+
+    /// Changes the classes of which all that have them turn alike.
+    fn amend(&self, turns: &BTreeMap<Place, Turn>, classes: &mut Contents<Class>) -> Vec<Amended> {
+        // How each class turns, and how much of it; nothing, if not alike.
+        type Whole<'a> = Option<(&'a [PeerIx], &'a [PeerIx], usize)>;
+        let mut turning: BTreeMap<ClassId, Whole<'_>> = BTreeMap::new();
+        for (place, turn) in turns {
+            let Some(class) = self.class_of(*place).filter(|class| *class != ANYONE) else {
+                continue;
+            };
+            let Turn::Peers { gained, lost } = turn else {
+                turning.insert(class, None);
+                continue;
+            };
+            let whole = turning.entry(class).or_insert(Some((gained, lost, 0)));
+            *whole = whole
+                .filter(|(more, less, _)| more == gained && less == lost)
+                .map(|(more, less, count)| (more, less, count + 1));
+        }
+        let whole = turning.into_iter().filter_map(|(class, whole)| {
+            let (gained, lost, _) = whole.filter(|(_, _, count)| *count == classes.holders(class))?;
+            let after = turned(classes, class, gained, lost);
+            (after != Class::default() && classes.amend(class, after)).then(|| Amended {
+                class,
+                gained: gained.to_vec(),
+                lost: lost.to_vec(),
+            })
+        });
+        whole.collect()
     }
 
     /// Everything, as the difference from nothing.
@@ -330,7 +387,8 @@ fn number(classes: &mut Contents<Class>, class: &Class) -> ClassId {
     }
 }
 
-fn turned(classes: &mut Contents<Class>, before: ClassId, gained: &[PeerIx], lost: &[PeerIx]) -> ClassId {
+/// What becomes of a class by gaining and losing peers.
+fn turned(classes: &Contents<Class>, before: ClassId, gained: &[PeerIx], lost: &[PeerIx]) -> Class {
     let mut class = classes
         .get(before)
         .map_or_else(Class::default, |class| class.as_ref().clone());
@@ -338,7 +396,7 @@ fn turned(classes: &mut Contents<Class>, before: ClassId, gained: &[PeerIx], los
     class.peers.extend(gained);
     class.peers.sort_unstable();
     class.peers.dedup();
-    number(classes, &class)
+    class
 }
 
 fn insert(list: &mut Vec<PeerIx>, peer: Option<PeerIx>) {
