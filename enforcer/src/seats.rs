@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ringfence_netpol::cluster::Key;
-use ringfence_netpol::compile::{NodeRules, RulesetIx};
+use ringfence_netpol::compile::Endpoint;
+use ringfence_netpol::compile::delta::RulesetId;
 
 use crate::addresses::Addresses;
 use crate::link::Veth;
 
 /// The rulesets of a pod, for ingress and for egress.
-pub type Rulesets = (Option<RulesetIx>, Option<RulesetIx>);
+pub type Rulesets = (Option<RulesetId>, Option<RulesetId>);
 
 #[derive(Debug)]
 struct Pod {
@@ -43,9 +44,9 @@ pub struct Claim {
 }
 
 impl Pods {
-    pub fn of(rules: &NodeRules) -> Self {
+    pub fn of<'a>(endpoints: impl Iterator<Item = (&'a Key, &'a Endpoint<RulesetId>)>) -> Self {
         let mut pods = Self::default();
-        for ((name, endpoint), index) in rules.endpoints.iter().zip(0..) {
+        for ((name, endpoint), index) in endpoints.zip(0..) {
             pods.all.push(Pod {
                 rulesets: (endpoint.ingress, endpoint.egress),
                 addresses: endpoint.addresses.iter().copied().collect(),
@@ -92,6 +93,15 @@ impl Pods {
                 None => drop(self.by_address.remove(&address)),
             }
         }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     pub fn has(&self, address: &IpAddr) -> bool {
@@ -238,10 +248,9 @@ impl Seats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringfence_netpol::compile::Endpoint;
 
     fn pods(list: &[(&str, &str, Rulesets)]) -> Pods {
-        let mut rules = NodeRules::default();
+        let mut endpoints = BTreeMap::new();
         for (name, address, (ingress, egress)) in list {
             let endpoint = Endpoint {
                 uid: (*name).to_owned(),
@@ -252,9 +261,9 @@ mod tests {
                 ingress: *ingress,
                 egress: *egress,
             };
-            rules.endpoints.insert(Key::new("ns", *name), endpoint);
+            endpoints.insert(Key::new("ns", *name), endpoint);
         }
-        Pods::of(&rules)
+        Pods::of(endpoints.iter())
     }
 
     fn veth(ifindex: u32, netns: i32) -> Veth {
@@ -363,7 +372,9 @@ mod tests {
             .unwrap();
             cluster.apply(&pod);
         }
-        let pods = Pods::of(&ringfence_netpol::compile::compile(&cluster, "one"));
+        let mut compiler = ringfence_netpol::compile::Compiler::new("one");
+        compiler.update(&cluster);
+        let pods = Pods::of(compiler.endpoints());
         assert!(pods.has(&"10.0.0.1".parse().unwrap()) && !pods.has(&"192.0.2.1".parse().unwrap()));
     }
 

@@ -1,13 +1,15 @@
 //! Brings the maps to what the rules ask for, and keeps them there.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use ringfence_netpol::compile::NodeRules;
+use ringfence_netpol::compile::Delta;
 
 use crate::encode::Overflow;
-use crate::encode::plan::{Endpoints, Room, plan, sweep};
+use crate::encode::ids::Epoch;
+use crate::encode::plan::{Endpoints, Room, is_turned, plan, sweep};
 use crate::encode::state::{State, Write};
-use crate::encode::tables::{Encoder, Tables};
+use crate::encode::tables::Encoder;
 
 /// What holds the maps: the kernel, or a test.
 pub trait Store {
@@ -43,12 +45,13 @@ pub struct Sync<S> {
     store: S,
     room: Room,
     encoder: Encoder,
-    tables: Tables,
+    /// Whether the encoder has to be told everything anew.
+    behind: bool,
     generation: u32,
     /// Unknown at first and after a failure; it is then read anew.
     state: Option<State>,
-    /// When there was something to sweep.
-    flipped: Option<Instant>,
+    /// What was brought to the maps and is still to be swept, and since when no packet begins under what was before.
+    flipped: VecDeque<(Epoch, Instant)>,
 }
 
 impl<S: Store> Sync<S> {
@@ -57,10 +60,10 @@ impl<S: Store> Sync<S> {
             store,
             room,
             encoder: Encoder::default(),
-            tables: Tables::default(),
+            behind: true,
             generation: 1,
             state: None,
-            flipped: None,
+            flipped: VecDeque::new(),
         }
     }
 
@@ -69,36 +72,42 @@ impl<S: Store> Sync<S> {
         self.state.as_ref()
     }
 
-    /// Brings rules into force for the endpoints that `endpoints` names. If it fails, the rules that were in force before still
-    /// are, and the next call starts from what the maps then hold.
+    /// Takes note of what changed of the rules. Nothing is in force before [`Self::apply`].
+    pub fn take(&mut self, delta: &Delta) {
+        // What cannot be numbered is said when it is to be applied.
+        self.behind = self.behind || self.encoder.take(delta).is_err();
+    }
+
+    /// Brings the rules into force for the endpoints that `endpoints` names; `everything` says all of them, and is asked only if it is
+    /// needed. If it fails, the rules that were in force before still are, and the next call starts from what the maps then hold.
     pub fn apply(
         &mut self,
-        rules: &NodeRules,
-        endpoints: impl FnOnce(&Tables) -> Endpoints,
+        everything: impl FnOnce() -> Delta,
+        endpoints: impl FnOnce(&Encoder) -> Endpoints,
     ) -> Result<Done, Error<S::Error>> {
-        if self.flipped.is_some_and(|at| at.elapsed() >= UNDER_WAY) {
+        if self.sweep_due().is_some_and(|due| due <= Instant::now()) {
             self.sweep()?;
         }
-        let mut state = self.take_state()?;
-        let planned = self.encoder.encode(rules).and_then(|tables| {
-            let endpoints = endpoints(&tables);
-            plan(&state, &tables, &endpoints, self.generation, &self.room).map(|plan| (tables, plan))
-        });
-        let (tables, plan) = match planned {
-            Ok(planned) => planned,
-            Err(overflow) => {
-                self.state = Some(state);
-                return Err(overflow.into());
-            }
-        };
+        let state = self.take_state()?;
+        let state = self.state.insert(state);
+        if self.behind {
+            self.encoder.replace(&everything(), state)?;
+            self.behind = false;
+        }
+        let endpoints = endpoints(&self.encoder);
+        let wanted = (&self.encoder.tables, &self.encoder.pending);
+        let plan = plan(state, wanted, &endpoints, self.generation, &self.room)?;
         for writes in [&plan.make, &plan.flip] {
-            self.store.write(writes).map_err(Error::Store)?;
+            if let Err(error) = self.store.write(writes) {
+                self.state = None;
+                return Err(Error::Store(error));
+            }
             writes.iter().for_each(|write| state.take(write));
         }
-        if !plan.is_empty() || tables != self.tables {
-            self.flipped = Some(Instant::now());
+        self.generation = plan.generation;
+        if !plan.is_empty() || self.encoder.is_news() {
+            self.flipped.push_back((self.encoder.turn(), Instant::now()));
         }
-        (self.generation, self.tables, self.state) = (plan.generation, tables, Some(state));
         Ok(Done {
             writes: plan.make.len(),
             flips: plan.flip.len(),
@@ -107,20 +116,32 @@ impl<S: Store> Sync<S> {
 
     /// When a sweep is due.
     pub fn sweep_due(&self) -> Option<Instant> {
-        self.flipped.map(|at| at + UNDER_WAY)
+        self.flipped.front().map(|(_, at)| *at + UNDER_WAY)
     }
 
-    /// Removes what nothing refers to any more.
+    /// Removes what nothing refers to any more, nor any packet that is under way.
     pub fn sweep(&mut self) -> Result<(), Error<S::Error>> {
-        let mut state = self.take_state()?;
-        let writes = sweep(&state, &self.tables, self.generation);
-        self.store.write(&writes).map_err(Error::Store)?;
+        let now = Instant::now();
+        let over = self.flipped.iter().take_while(|(_, at)| *at + UNDER_WAY <= now);
+        let Some((epoch, _)) = over.last().copied() else {
+            return Ok(());
+        };
+        self.sweep_to(epoch)
+    }
+
+    fn sweep_to(&mut self, epoch: Epoch) -> Result<(), Error<S::Error>> {
+        let state = self.take_state()?;
+        let state = self.state.insert(state);
+        let wanted = (&self.encoder.tables, &self.encoder.pending);
+        let writes = sweep(state, wanted, self.generation, epoch);
+        if let Err(error) = self.store.write(&writes) {
+            self.state = None;
+            return Err(Error::Store(error));
+        }
         writes.iter().for_each(|write| state.take(write));
-        state
-            .port_sets
-            .retain(|id, _| self.tables.port_sets.contains_key(id));
-        self.encoder.retain(&state, &self.tables);
-        (self.flipped, self.state) = (None, Some(state));
+        self.encoder
+            .swept(epoch, is_turned(state, self.generation), state);
+        self.flipped.retain(|(flipped, _)| *flipped > epoch);
         Ok(())
     }
 
@@ -136,7 +157,6 @@ impl<S: Store> Sync<S> {
             .map(|word| word.generation)
             .max()
             .unwrap_or(self.generation);
-        self.flipped = Some(Instant::now());
         Ok(state)
     }
 }
@@ -144,8 +164,9 @@ impl<S: Store> Sync<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringfence_netpol::compile::Ruleset;
-    use ringfence_netpol::policy::Direction;
+    use ringfence_netpol::cluster::Key;
+    use ringfence_netpol::compile::Endpoint;
+    use ringfence_netpol::port::Protocol;
     use std::cell::{Cell, RefCell};
 
     #[derive(Debug, thiserror::Error)]
@@ -182,22 +203,38 @@ mod tests {
         services: 2,
     };
 
-    fn services(count: u16) -> NodeRules {
-        let ruleset = Ruleset {
-            direction: Direction::Ingress,
-            rules: Vec::new(),
+    const SERVICE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
+    const RULESET: u32 = 5;
+
+    /// A pod that is isolated, and so many Services.
+    fn rules(services: u16) -> Delta {
+        let endpoint = Endpoint {
+            uid: String::new(),
+            addresses: Vec::new(),
+            ingress: Some(RULESET),
+            egress: None,
         };
-        NodeRules {
-            rulesets: vec![ruleset],
-            service_ports: (0..count)
-                .map(|port| ([10, 96, 0, 1].into(), ringfence_netpol::port::Protocol::Tcp, port))
+        Delta {
+            endpoints: [(Key::new("x", "pod"), Some(endpoint))].into(),
+            services: (0..services)
+                .map(|port| ((SERVICE, Protocol::Tcp, port), true))
                 .collect(),
-            ..NodeRules::default()
+            ..Delta::default()
         }
     }
 
-    fn seat(tables: &Tables) -> Endpoints {
-        Endpoints::from([(7, (tables.ruleset(Some(0)), tables.ruleset(None)))])
+    fn more(services: std::ops::Range<u16>, there: bool) -> Delta {
+        Delta {
+            services: services
+                .map(|port| ((SERVICE, Protocol::Tcp, port), there))
+                .collect(),
+            ..Delta::default()
+        }
+    }
+
+    fn seat(encoder: &Encoder) -> Endpoints {
+        let ruleset = encoder.ruleset(Some(RULESET)).unwrap();
+        Endpoints::from([(7, (ruleset, encoder.ruleset(None).unwrap()))])
     }
 
     #[test]
@@ -207,7 +244,7 @@ mod tests {
         for left in 0..2 {
             maps.left.set(left);
             assert!(matches!(
-                sync.apply(&services(2), seat),
+                sync.apply(|| rules(2), seat),
                 Err(Error::Store(Refused))
             ));
             assert!(
@@ -216,7 +253,7 @@ mod tests {
             );
         }
         maps.left.set(10);
-        sync.apply(&services(2), seat).unwrap();
+        sync.apply(|| rules(2), seat).unwrap();
         assert_eq!(
             (
                 maps.state.borrow().words.len(),
@@ -225,21 +262,58 @@ mod tests {
             (1, 2)
         );
         assert_eq!(
-            sync.apply(&services(2), seat).unwrap(),
+            sync.apply(|| panic!("it knows all"), seat).unwrap(),
             Done::default(),
             "then there is nothing to do"
         );
     }
 
     #[test]
-    fn what_does_not_fit_changes_nothing() {
+    fn what_does_not_fit_changes_nothing_until_it_fits() {
         let maps = Fickle::default();
         maps.left.set(10);
         let mut sync = Sync::new(&maps, ROOM);
-        sync.apply(&services(1), seat).unwrap();
+        sync.apply(|| rules(1), seat).unwrap();
         let before = maps.state.borrow().clone();
-        assert!(matches!(sync.apply(&services(3), seat), Err(Error::Overflow(_))));
-        assert_eq!(*maps.state.borrow(), before);
-        sync.apply(&services(2), seat).unwrap();
+        sync.take(&more(1..3, true));
+        for _ in 0..2 {
+            assert!(matches!(sync.apply(|| rules(3), seat), Err(Error::Overflow(_))));
+            assert_eq!(*maps.state.borrow(), before);
+        }
+        sync.take(&more(2..3, false));
+        sync.apply(|| rules(2), seat).unwrap();
+        assert_eq!(maps.state.borrow().services.len(), 2);
+    }
+
+    #[test]
+    fn a_change_that_is_taken_before_the_maps_are_known_is_not_lost() {
+        let maps = Fickle::default();
+        maps.left.set(10);
+        let mut sync = Sync::new(&maps, ROOM);
+        sync.take(&rules(1));
+        sync.take(&more(1..2, true));
+        sync.apply(|| rules(2), seat).unwrap();
+        assert_eq!(maps.state.borrow().services.len(), 2);
+    }
+
+    #[test]
+    fn what_is_gone_is_swept_when_no_packet_is_under_way_and_not_before() {
+        let maps = Fickle::default();
+        maps.left.set(100);
+        let mut sync = Sync::new(&maps, ROOM);
+        sync.apply(|| rules(2), seat).unwrap();
+        sync.take(&more(0..1, false));
+        sync.apply(|| rules(1), seat).unwrap();
+        sync.sweep().unwrap();
+        assert_eq!(maps.state.borrow().services.len(), 2, "it is too early");
+        // The first change is long past, the second is not.
+        sync.flipped[0].1 -= UNDER_WAY;
+        sync.sweep().unwrap();
+        assert_eq!(maps.state.borrow().services.len(), 2);
+        assert_eq!(sync.flipped.len(), 1);
+        sync.flipped[0].1 -= UNDER_WAY;
+        sync.sweep().unwrap();
+        assert_eq!(maps.state.borrow().services.len(), 1);
+        assert_eq!(sync.sweep_due(), None);
     }
 }

@@ -4,19 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Overflow;
 
-/// Numbers contents. An identifier keeps its content until [`Ids::retain`] says that no map refers to it any more; then it is
-/// given out again, but as late as possible, since a packet under way may still hold it.
+/// Counts what was brought to the maps; what is of an epoch may be removed once no packet is under way that is older.
+pub type Epoch = u64;
+
+/// Numbers what the compiler tells apart. An identifier keeps its meaning until no map refers to it any more; then it is given
+/// out again, but as late as possible, since a packet under way may still hold it.
 #[derive(Debug, Clone)]
-pub struct Ids<T> {
+pub struct Ids {
     table: &'static str,
     first: u32,
     end: u32,
     next: u32,
-    numbered: BTreeMap<T, u32>,
+    /// By the compiler's name of the content.
+    numbers: BTreeMap<u32, u32>,
     taken: BTreeSet<u32>,
+    /// Those that are not wanted any more, but that maps may refer to; since when.
+    retired: BTreeMap<u32, Epoch>,
 }
 
-impl<T: Ord + Clone> Ids<T> {
+impl Ids {
     /// Gives out `first` and up to, but without, `end`.
     pub fn new(table: &'static str, first: u32, end: u32) -> Self {
         Self {
@@ -24,14 +30,15 @@ impl<T: Ord + Clone> Ids<T> {
             first,
             end,
             next: first,
-            numbered: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             taken: BTreeSet::new(),
+            retired: BTreeMap::new(),
         }
     }
 
-    /// The identifier of a content.
-    pub fn intern(&mut self, content: &T) -> Result<u32, Overflow> {
-        if let Some(id) = self.numbered.get(content) {
+    /// The identifier of what the compiler calls so.
+    pub fn number(&mut self, name: u32) -> Result<u32, Overflow> {
+        if let Some(id) = self.numbers.get(&name) {
             return Ok(*id);
         }
         let room = (self.end - self.first) as usize;
@@ -42,20 +49,52 @@ impl<T: Ord + Clone> Ids<T> {
         let id = self.next;
         self.advance();
         self.taken.insert(id);
-        self.numbered.insert(content.clone(), id);
+        self.numbers.insert(name, id);
         Ok(id)
     }
 
-    /// Identifiers that maps refer to, and whose content need not be known: they were written by an agent before this one.
-    pub fn reserve(&mut self, ids: impl IntoIterator<Item = u32>) {
-        let range = self.first..self.end;
-        self.taken.extend(ids.into_iter().filter(|id| range.contains(id)));
+    /// The identifier, if there is one.
+    pub fn get(&self, name: u32) -> Option<u32> {
+        self.numbers.get(&name).copied()
     }
 
-    /// Frees all others.
-    pub fn retain(&mut self, live: &BTreeSet<u32>) {
-        self.numbered.retain(|_, id| live.contains(id));
-        self.taken.retain(|id| live.contains(id));
+    /// The compiler will not call anything so any more, or not the same.
+    pub fn retire(&mut self, name: u32, epoch: Epoch) {
+        if let Some(id) = self.numbers.remove(&name) {
+            self.retired.insert(id, epoch);
+        }
+    }
+
+    /// Retires all but these.
+    pub fn retain(&mut self, names: &BTreeSet<u32>, epoch: Epoch) {
+        let gone = self.numbers.keys().filter(|name| !names.contains(name));
+        let gone: Vec<u32> = gone.copied().collect();
+        gone.into_iter().for_each(|name| self.retire(name, epoch));
+    }
+
+    /// Identifiers that maps refer to. What those that are not known here stand for need not be known: they were written by an agent
+    /// before this one.
+    pub fn reserve(&mut self, ids: impl IntoIterator<Item = u32>, epoch: Epoch) {
+        let known: BTreeSet<u32> = self.numbers.values().copied().collect();
+        let range = self.first..self.end;
+        for id in ids {
+            if range.contains(&id) && !known.contains(&id) {
+                self.taken.insert(id);
+                self.retired.insert(id, epoch);
+            }
+        }
+    }
+
+    /// Frees what was retired up to that epoch, but for those that are held.
+    pub fn free(&mut self, epoch: Epoch, held: &BTreeSet<u32>) {
+        let taken = &mut self.taken;
+        self.retired.retain(|id, since| {
+            let stays = *since > epoch || held.contains(id);
+            if !stays {
+                taken.remove(id);
+            }
+            stays
+        });
     }
 
     fn advance(&mut self) {
@@ -70,34 +109,53 @@ impl<T: Ord + Clone> Ids<T> {
 mod tests {
     use super::*;
 
+    const A: u32 = 71;
+    const B: u32 = 72;
+    const C: u32 = 73;
+    const D: u32 = 74;
+
     #[test]
     fn an_identifier_stays_with_its_content_and_is_given_again_only_when_freed() {
+        let nobody = BTreeSet::new();
         let mut ids = Ids::new("test", 1, 4);
-        let (a, b) = (ids.intern(&"a").unwrap(), ids.intern(&"b").unwrap());
+        let (a, b) = (ids.number(A).unwrap(), ids.number(B).unwrap());
         assert_ne!(a, b);
-        assert_eq!(ids.intern(&"a"), Ok(a));
-        ids.retain(&BTreeSet::from([b]));
-        let c = ids.intern(&"c").unwrap();
-        assert!(
-            c != a && c != b,
-            "an identifier just freed is the last to be given out"
-        );
-        assert_eq!(ids.intern(&"d"), Ok(a));
-        assert_eq!(
-            ids.intern(&"e"),
-            Err(Overflow {
-                table: "test",
-                room: 3,
-                needed: 4
-            })
-        );
-        assert_eq!(ids.intern(&"b"), Ok(b));
+        assert_eq!(ids.number(A), Ok(a));
+        ids.retire(A, 7);
+        let c = ids.number(C).unwrap();
+        assert!(c != a && c != b);
+        let full = Overflow {
+            table: "test",
+            room: 3,
+            needed: 4,
+        };
+        assert_eq!(ids.number(D), Err(full), "it may still be in a map");
+        ids.free(6, &nobody);
+        ids.free(7, &BTreeSet::from([a]));
+        assert_eq!(ids.number(D), Err(full));
+        ids.free(7, &nobody);
+        assert_eq!((ids.number(D), ids.number(B)), (Ok(a), Ok(b)));
     }
 
     #[test]
-    fn reserved_identifiers_are_not_given_out() {
+    fn an_identifier_just_freed_is_the_last_to_be_given_out() {
         let mut ids = Ids::new("test", 1, 4);
-        ids.reserve([1, 2, 77]);
-        assert_eq!(ids.intern(&"a"), Ok(3));
+        let a = ids.number(A).unwrap();
+        ids.retain(&BTreeSet::new(), 0);
+        ids.free(0, &BTreeSet::new());
+        assert_eq!(
+            [ids.number(B), ids.number(C), ids.number(D)],
+            [Ok(2), Ok(3), Ok(a)]
+        );
+    }
+
+    #[test]
+    fn reserved_identifiers_are_given_out_only_when_nothing_refers_to_them() {
+        let mut ids = Ids::new("test", 1, 4);
+        let a = ids.number(A).unwrap();
+        ids.reserve([1, 2, 3, 77], 5);
+        assert!(ids.number(B).is_err());
+        ids.free(5, &BTreeSet::new());
+        assert_eq!((ids.number(B), ids.number(A)), (Ok(2), Ok(a)));
     }
 }

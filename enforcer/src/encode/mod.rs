@@ -1,11 +1,15 @@
 //! From compiled rules to map entries: bytes and identifiers, and nothing of Kubernetes.
 //!
 //! - [`ids`]: identifiers that stand for contents, so that an entry, once written, never has to change its meaning.
-//! - [`tables`]: what the maps shall hold for a [`NodeRules`](ringfence_netpol::compile::NodeRules).
+//! - [`tables`]: what the maps shall hold, kept up to date by each [`Delta`](ringfence_netpol::compile::Delta) of the rules.
 //! - [`state`]: what the maps do hold, and the single writes that change it.
 //! - [`ports`]: how the ports are cut into classes.
 //! - [`plan`]: the writes that lead from the one to the other, in an order in which no packet meets a mixture.
+//!
+//! What a change costs is by what it changes: only what may differ between the maps and the tables is looked at.
 
+#[cfg(test)]
+mod differences;
 pub mod ids;
 pub mod plan;
 pub mod ports;

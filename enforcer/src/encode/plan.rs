@@ -7,15 +7,16 @@
 //! 2. **Flip** endpoint by endpoint: one word names the rulesets, the generation and by that the side.
 //! 3. **Sweep**, a while after: remove what nothing refers to any more, and make both sides equal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Overflow;
+use super::ids::Epoch;
 use super::ports;
 use super::state::{GENERATIONS, NONE, Sides, State, Word, Write, side};
-use super::tables::Tables;
+use super::tables::{Pending, Service, Tables};
 
 /// How many entries the maps have room for; of addresses, prefixes and Services there is a map for each family.
 #[derive(Debug, Clone, Copy)]
@@ -43,39 +44,45 @@ impl Plan {
     }
 }
 
-/// What to write so that `tables` hold for `endpoints`; the generation is that of the last flip.
+/// What to write so that `tables` hold for `endpoints`, where what is not `pending` holds already; the generation is that of the
+/// last flip.
 pub fn plan(
     state: &State,
-    tables: &Tables,
+    (tables, pending): (&Tables, &Pending),
     endpoints: &Endpoints,
     generation: u32,
     room: &Room,
 ) -> Result<Plan, Overflow> {
     let old = side(generation);
-    let mut make = ports::plan(state, &tables.port_sets)?;
-    let decisions = tables
-        .decisions
-        .iter()
-        .filter(|(key, set)| state.decisions.get(key) != Some(set));
+    let sets = pending.port_sets.keys();
+    let sets = sets.filter_map(|id| Some((*id, tables.port_sets.get(id)?)));
+    let mut make = ports::plan(state, sets)?;
+    let decisions = pending.decisions.keys();
+    let decisions = decisions.filter_map(|key| Some((key, tables.decisions.get(key)?)));
+    let decisions = decisions.filter(|(key, set)| state.decisions.get(key) != Some(set));
     make.extend(decisions.map(|(key, set)| Write::Decision(*key, *set)));
-    let services = tables.services.difference(&state.services);
+    let services = pending.services.keys();
+    let services =
+        services.filter(|service| tables.services.contains(service) && !state.services.contains(service));
     make.extend(services.map(|service| Write::Service(*service)));
 
-    let addresses = moved_addresses(state, tables, old);
-    let prefixes = moved_prefixes(state, tables, old);
-    check(state, tables, room)?;
+    let addresses = moved_addresses(state, (tables, pending), old);
+    let prefixes = moved_prefixes(state, (tables, pending), old);
+    check(state, (tables, pending), room)?;
     let turn = addresses.iter().any(|(_, sides)| sides[0] != sides[1])
         || prefixes.iter().any(|(_, sides)| sides[0] != sides[1]);
-    if turn {
-        let changed = addresses
-            .into_iter()
-            .filter(|(at, sides)| state.addresses.get(at) != Some(sides));
-        make.extend(changed.map(|(address, sides)| Write::Address(address, sides)));
-        let changed = prefixes
-            .into_iter()
-            .filter(|(at, sides)| state.prefixes.get(at) != Some(sides));
-        make.extend(changed.map(|(prefix, sides)| Write::Prefix(prefix, sides)));
-    }
+    let changed = addresses
+        .into_iter()
+        .filter(|(at, sides)| turn && state.addresses.get(at) != Some(sides));
+    make.extend(changed.map(|(address, sides)| Write::Address(address, sides)));
+    // A prefix that says what the next shorter one says changes nothing now, but must be there when that one changes.
+    let changed = prefixes
+        .into_iter()
+        .filter(|(at, sides)| match state.prefixes.get(at) {
+            Some(there) => turn && there != sides,
+            None => true,
+        });
+    make.extend(changed.map(|(prefix, sides)| Write::Prefix(prefix, sides)));
     let (flip, generation) = flip(state, endpoints, generation, turn);
     Ok(Plan {
         make,
@@ -84,38 +91,50 @@ pub fn plan(
     })
 }
 
-/// What to write once no packet is under way that began before the flip.
-pub fn sweep(state: &State, tables: &Tables, generation: u32) -> Vec<Write> {
+/// What to write once no packet is under way that began before the flip of that epoch.
+pub fn sweep(
+    state: &State,
+    (tables, pending): (&Tables, &Pending),
+    generation: u32,
+    epoch: Epoch,
+) -> Vec<Write> {
+    fn due<K>(pending: &BTreeMap<K, Epoch>, epoch: Epoch) -> impl Iterator<Item = &K> {
+        let due = pending.iter().filter(move |(_, since)| **since <= epoch);
+        due.map(|(key, _)| key)
+    }
     let mut writes = Vec::new();
-    let decisions = state
-        .decisions
-        .keys()
-        .filter(|key| !tables.decisions.contains_key(key));
+    let decisions = due(&pending.decisions, epoch)
+        .filter(|key| state.decisions.contains_key(key) && !tables.decisions.contains_key(key));
     writes.extend(decisions.map(|key| Write::DropDecision(*key)));
-    writes.extend(
-        state
-            .services
-            .difference(&tables.services)
-            .map(|service| Write::DropService(*service)),
-    );
-    // An endpoint that could not be flipped still reads the other side.
-    if state.words.values().all(|word| word.side() == side(generation)) {
-        for (address, sides) in &state.addresses {
-            match tables.addresses.get(address) {
-                None => writes.push(Write::DropAddress(*address)),
-                Some(class) if *sides != [*class; 2] => writes.push(Write::Address(*address, [*class; 2])),
-                Some(_) => {}
+    let services = due(&pending.services, epoch)
+        .filter(|service| state.services.contains(service) && !tables.services.contains(service));
+    writes.extend(services.map(|service| Write::DropService(*service)));
+    if is_turned(state, generation) {
+        for address in due(&pending.addresses, epoch) {
+            match (state.addresses.get(address), tables.addresses.get(address)) {
+                (Some(_), None) => writes.push(Write::DropAddress(*address)),
+                (Some(sides), Some(class)) if *sides != [*class; 2] => {
+                    writes.push(Write::Address(*address, [*class; 2]));
+                }
+                _ => {}
             }
         }
-        for (prefix, sides) in &state.prefixes {
-            match tables.prefixes.get(prefix) {
-                None => writes.push(Write::DropPrefix(*prefix)),
-                Some(class) if *sides != [*class; 2] => writes.push(Write::Prefix(*prefix, [*class; 2])),
-                Some(_) => {}
+        for prefix in due(&pending.prefixes, epoch) {
+            match (state.prefixes.get(prefix), tables.prefixes.get(prefix)) {
+                (Some(_), None) => writes.push(Write::DropPrefix(*prefix)),
+                (Some(sides), Some(class)) if *sides != [*class; 2] => {
+                    writes.push(Write::Prefix(*prefix, [*class; 2]));
+                }
+                _ => {}
             }
         }
     }
     writes
+}
+
+/// Whether all endpoints read the side of that generation. One that could not be flipped still reads the other.
+pub fn is_turned(state: &State, generation: u32) -> bool {
+    state.words.values().all(|word| word.side() == side(generation))
 }
 
 /// The generation after this one on the same side, or on the other.
@@ -167,10 +186,14 @@ fn at(sides: &Sides, side: usize) -> u32 {
     sides.get(side).copied().unwrap_or(NONE)
 }
 
-/// Every address with its class before and after.
-fn moved_addresses(state: &State, tables: &Tables, old: usize) -> Vec<(IpAddr, Sides)> {
-    let all: BTreeSet<&IpAddr> = state.addresses.keys().chain(tables.addresses.keys()).collect();
-    all.into_iter()
+/// Every address that may have moved, with its class before and after.
+fn moved_addresses(
+    state: &State,
+    (tables, pending): (&Tables, &Pending),
+    old: usize,
+) -> Vec<(IpAddr, Sides)> {
+    let addresses = pending.addresses.keys();
+    addresses
         .map(|address| {
             let before = state.addresses.get(address).map_or(NONE, |sides| at(sides, old));
             let after = tables.addresses.get(address).copied().unwrap_or(NONE);
@@ -179,11 +202,13 @@ fn moved_addresses(state: &State, tables: &Tables, old: usize) -> Vec<(IpAddr, S
         .collect()
 }
 
-/// Every prefix with its class before and after. The longest match finds a prefix whichever side it was made for, so where it
-/// is not of a side, it says there what the next shorter one says.
-fn moved_prefixes(state: &State, tables: &Tables, old: usize) -> Vec<(IpNet, Sides)> {
-    let all: BTreeSet<&IpNet> = state.prefixes.keys().chain(tables.prefixes.keys()).collect();
-    all.into_iter()
+/// Every prefix that may have moved, with its class before and after. The longest match finds a prefix whichever side it was made
+/// for, so where it is not of a side, it says there what the next shorter one says.
+fn moved_prefixes(state: &State, (tables, pending): (&Tables, &Pending), old: usize) -> Vec<(IpNet, Sides)> {
+    let prefixes = pending.prefixes.keys();
+    let prefixes =
+        prefixes.filter(|prefix| state.prefixes.contains_key(prefix) || tables.prefixes.contains_key(prefix));
+    prefixes
         .map(|prefix| {
             let before = match state.prefixes.get(prefix) {
                 Some(sides) => at(sides, old),
@@ -208,43 +233,56 @@ fn longest(prefix: IpNet, class: impl Fn(&IpNet) -> Option<u32>) -> u32 {
 }
 
 /// Whether everything has room, until the sweep also beside what is there already.
-fn check(state: &State, tables: &Tables, room: &Room) -> Result<(), Overflow> {
-    let addresses: BTreeSet<&IpAddr> = state.addresses.keys().chain(tables.addresses.keys()).collect();
+fn check(state: &State, (tables, pending): (&Tables, &Pending), room: &Room) -> Result<(), Overflow> {
+    let fresh = pending.addresses.keys();
+    let fresh = fresh.filter(|key| tables.addresses.contains_key(key) && !state.addresses.contains_key(key));
     check_families(
         [
             "the table of IPv4 pod addresses",
             "the table of IPv6 pod addresses",
         ],
         room.addresses,
-        addresses.iter().map(|address| address.is_ipv6()),
+        (state.addresses.len(), state.addresses.keys().map(IpAddr::is_ipv6)),
+        fresh.map(IpAddr::is_ipv6),
     )?;
-    let prefixes: BTreeSet<&IpNet> = state.prefixes.keys().chain(tables.prefixes.keys()).collect();
+    let fresh = pending.prefixes.keys();
+    let fresh = fresh.filter(|key| tables.prefixes.contains_key(key) && !state.prefixes.contains_key(key));
+    let is_six = |prefix: &IpNet| prefix.addr().is_ipv6();
     check_families(
         ["the table of IPv4 prefixes", "the table of IPv6 prefixes"],
         room.prefixes,
-        prefixes.iter().map(|prefix| prefix.addr().is_ipv6()),
+        (state.prefixes.len(), state.prefixes.keys().map(is_six)),
+        fresh.map(is_six),
     )?;
-    let services = state.services.union(&tables.services);
+    let fresh = pending.services.keys();
+    let fresh =
+        fresh.filter(|service| tables.services.contains(service) && !state.services.contains(service));
+    let is_six = |(address, ..): &Service| address.is_ipv6();
     check_families(
         ["the table of IPv4 Services", "the table of IPv6 Services"],
         room.services,
-        services.map(|(address, ..)| address.is_ipv6()),
+        (state.services.len(), state.services.iter().map(is_six)),
+        fresh.map(is_six),
     )?;
-    let fresh = tables
-        .decisions
-        .keys()
-        .filter(|key| !state.decisions.contains_key(key));
+    let fresh = pending.decisions.keys();
+    let fresh = fresh.filter(|key| tables.decisions.contains_key(key) && !state.decisions.contains_key(key));
     let decisions = state.decisions.len() + fresh.count();
     Overflow::check("the table of decisions", room.decisions, decisions)
 }
 
+/// Of each entry whether it is of IPv6. What is there is counted by families only where that could matter.
 fn check_families(
     tables: [&'static str; 2],
     room: usize,
-    entries: impl Iterator<Item = bool>,
+    (len, there): (usize, impl Iterator<Item = bool>),
+    fresh: impl Iterator<Item = bool>,
 ) -> Result<(), Overflow> {
+    let fresh: Vec<bool> = fresh.collect();
+    if len + fresh.len() <= room {
+        return Ok(());
+    }
     let mut counts = [0, 0];
-    for six in entries {
+    for six in there.chain(fresh) {
         counts[usize::from(six)] += 1;
     }
     for (table, count) in tables.into_iter().zip(counts) {

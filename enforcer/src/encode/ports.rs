@@ -23,11 +23,12 @@ type Signature = (Vec<u32>, Vec<u32>);
 
 /// The writes that add port sets. None of them changes what a set that is there already holds: where a class is split, the
 /// new class is first put into every set that holds the old one, and then given to ports.
-pub fn plan(state: &State, wanted: &BTreeMap<u32, PortSet>) -> Result<Vec<Write>, Overflow> {
+pub fn plan<'a>(
+    state: &State,
+    wanted: impl Iterator<Item = (u32, &'a PortSet)>,
+) -> Result<Vec<Write>, Overflow> {
     let fresh: BTreeMap<u32, &PortSet> = wanted
-        .iter()
         .filter(|(id, _)| !state.port_sets.contains_key(id))
-        .map(|(id, set)| (*id, set))
         .collect();
     if fresh.is_empty() {
         return Ok(Vec::new());
@@ -175,7 +176,7 @@ mod tests {
             .filter(|(id, _)| state.port_sets.contains_key(id))
             .map(|(id, set)| (*id, set.clone()))
             .collect();
-        for write in plan(state, sets).unwrap() {
+        for write in plan(state, sets.iter().map(|(id, set)| (*id, set))).unwrap() {
             state.take(&write);
             known.iter().for_each(|(id, set)| assert_holds(state, *id, set));
         }
@@ -231,7 +232,8 @@ mod tests {
         let sets: BTreeMap<u32, PortSet> = (1..1100)
             .map(|id| (id, set(&[(Protocol::Tcp, id as u16 * 2, id as u16 * 2)])))
             .collect();
-        let overflow = plan(&State::default(), &sets).unwrap_err();
+        let sets = sets.iter().map(|(id, set)| (*id, set));
+        let overflow = plan(&State::default(), sets).unwrap_err();
         assert_eq!((overflow.room, overflow.needed), (1024, 1100));
     }
 }

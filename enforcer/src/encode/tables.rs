@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use ringfence_netpol::compile::{ANYONE, ClassIx, NodeRules, OpenRule, PeerIx, RulesetIx};
-use ringfence_netpol::policy::{Direction, Peer};
+use ringfence_netpol::compile::Delta;
+use ringfence_netpol::compile::delta::{ANYONE, ClassId, PortSetId, RulesetId};
 use ringfence_netpol::port::{PortSet, Protocol};
 
 use super::Overflow;
-use super::ids::Ids;
+use super::ids::{Epoch, Ids};
 use super::state::State;
 
 /// What stands for "not isolated" in an endpoint.
@@ -23,6 +23,9 @@ pub const PORT_SETS: u32 = 16_384;
 /// Above every class: stands for "no entry".
 pub const CLASSES: u32 = u32::MAX - 1;
 
+/// The address and port of a Service.
+pub type Service = (IpAddr, Protocol, u16);
+
 /// What the maps shall hold, by identifiers that stand for contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -30,160 +33,275 @@ pub struct Tables {
     pub prefixes: BTreeMap<IpNet, u32>,
     pub decisions: BTreeMap<(u32, u32), u32>,
     pub port_sets: BTreeMap<u32, PortSet>,
-    pub services: BTreeSet<(IpAddr, Protocol, u16)>,
-    /// The identifier of each ruleset of the rules that this was made of.
-    rulesets: Vec<u32>,
+    pub services: BTreeSet<Service>,
 }
 
-impl Tables {
-    /// The identifier of a ruleset of the rules that this was made of.
-    pub fn ruleset(&self, index: Option<RulesetIx>) -> u32 {
-        index
-            .and_then(|index| self.rulesets.get(index as usize))
-            .copied()
-            .unwrap_or(OPEN)
+/// Where the maps may hold something else than they shall, and since which epoch. All else is as it shall be, on both sides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pending {
+    pub addresses: BTreeMap<IpAddr, Epoch>,
+    pub prefixes: BTreeMap<IpNet, Epoch>,
+    pub decisions: BTreeMap<(u32, u32), Epoch>,
+    pub port_sets: BTreeMap<u32, Epoch>,
+    pub services: BTreeMap<Service, Epoch>,
+}
+
+impl Pending {
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+            && self.prefixes.is_empty()
+            && self.decisions.is_empty()
+            && self.port_sets.is_empty()
+            && self.services.is_empty()
+    }
+
+    /// Everything that is in either.
+    pub fn all(state: &State, tables: &Tables, epoch: Epoch) -> Self {
+        let addresses = state.addresses.keys().chain(tables.addresses.keys());
+        let prefixes = state.prefixes.keys().chain(tables.prefixes.keys());
+        let decisions = state.decisions.keys().chain(tables.decisions.keys());
+        let port_sets = state.port_sets.keys().chain(tables.port_sets.keys());
+        let services = state.services.iter().chain(&tables.services);
+        Self {
+            addresses: addresses.map(|key| (*key, epoch)).collect(),
+            prefixes: prefixes.map(|key| (*key, epoch)).collect(),
+            decisions: decisions.map(|key| (*key, epoch)).collect(),
+            port_sets: port_sets.map(|key| (*key, epoch)).collect(),
+            services: services.map(|key| (*key, epoch)).collect(),
+        }
+    }
+
+    /// Forgets what is of that epoch or before; of addresses and prefixes only if `sides` are equal now.
+    fn forget(&mut self, epoch: Epoch, sides: bool) {
+        let stays = |since: &Epoch| *since > epoch;
+        if sides {
+            self.addresses.retain(|_, since| stays(since));
+            self.prefixes.retain(|_, since| stays(since));
+        }
+        self.decisions.retain(|_, since| stays(since));
+        self.port_sets.retain(|_, since| stays(since));
+        self.services.retain(|_, since| stays(since));
     }
 }
 
-type Names = Vec<(Protocol, String, u16)>;
-type Rule = (Option<Vec<u64>>, PortSet, Vec<(Protocol, String)>);
-
-/// Numbers the contents of compiled rules.
+/// Keeps the tables as the compiler's rules change, and numbers their contents.
 #[derive(Debug)]
 pub struct Encoder {
-    /// Never given out twice, so that contents which name a peer that is gone can't come to mean another.
-    peers: BTreeMap<Peer, u64>,
-    next_peer: u64,
-    classes: Ids<(Vec<u64>, Names)>,
-    rulesets: Ids<(Direction, Vec<Rule>)>,
-    port_sets: Ids<PortSet>,
+    classes: Ids,
+    rulesets: Ids,
+    port_sets: Ids,
+    /// What the compiler calls the set of everything.
+    everything: Option<PortSetId>,
+    pub tables: Tables,
+    pub pending: Pending,
+    /// That of what is taken now.
+    epoch: Epoch,
+    news: bool,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
         Self {
-            peers: BTreeMap::new(),
-            next_peer: 0,
             classes: Ids::new("the table of classes", ANYONE + 1, CLASSES),
             rulesets: Ids::new("the table of rulesets", OPEN + 1, RULESETS),
             port_sets: Ids::new("the table of port sets", EVERYTHING + 1, PORT_SETS),
+            everything: None,
+            tables: Tables::default(),
+            pending: Pending::default(),
+            epoch: 0,
+            news: false,
         }
     }
 }
 
 impl Encoder {
-    pub fn encode(&mut self, rules: &NodeRules) -> Result<Tables, Overflow> {
-        let peers = self.number_peers(&rules.peers);
-        let mut tables = Tables {
-            services: rules.service_ports.iter().copied().collect(),
-            ..Tables::default()
-        };
-
-        let mut classes = BTreeMap::from([(ANYONE, ANYONE)]);
-        for (address, class) in &rules.addresses {
-            tables
-                .addresses
-                .insert(*address, self.class(rules, &peers, &mut classes, *class)?);
+    /// Takes what changed.
+    ///
+    /// # Errors
+    /// If there is no identifier left. The tables are then of no use until [`Self::replace`].
+    pub fn take(&mut self, delta: &Delta) -> Result<(), Overflow> {
+        let epoch = self.epoch;
+        self.news |= !delta.is_empty();
+        for (key, set) in &delta.decisions {
+            if set.is_none()
+                && let Some(pair) = self.pair(*key)
+                && self.tables.decisions.remove(&pair).is_some()
+            {
+                self.pending.decisions.insert(pair, epoch);
+            }
         }
-        for (prefix, class) in &rules.blocks {
-            tables
-                .prefixes
-                .insert(*prefix, self.class(rules, &peers, &mut classes, *class)?);
-        }
-        for ruleset in &rules.rulesets {
-            let content = ruleset
-                .rules
-                .iter()
-                .map(|rule| rule_content(rule, &peers))
-                .collect();
-            tables
-                .rulesets
-                .push(self.rulesets.intern(&(ruleset.direction, content))?);
-        }
-        for ((ruleset, class), ports) in &rules.decisions {
-            // A class without an entry here belongs to no address.
-            let (Some(class), ruleset) = (classes.get(class), tables.ruleset(Some(*ruleset))) else {
-                continue;
-            };
-            let set = match ports {
-                PortSet::All => EVERYTHING,
-                PortSet::Ranges(_) => {
-                    let id = self.port_sets.intern(ports)?;
-                    tables.port_sets.entry(id).or_insert_with(|| ports.clone());
-                    id
+        for (name, set) in &delta.port_sets {
+            match set {
+                Some(PortSet::All) => self.everything = Some(*name),
+                Some(ports) => {
+                    let id = self.port_sets.number(*name)?;
+                    self.tables.port_sets.insert(id, ports.clone());
+                    self.pending.port_sets.insert(id, epoch);
                 }
+                None if self.everything == Some(*name) => self.everything = None,
+                None => {
+                    if let Some(id) = self.port_sets.get(*name) {
+                        self.tables.port_sets.remove(&id);
+                        self.pending.port_sets.insert(id, epoch);
+                    }
+                    self.port_sets.retire(*name, epoch);
+                }
+            }
+        }
+        for (address, class) in &delta.addresses {
+            match class {
+                Some(class) => {
+                    let class = self.class(*class)?;
+                    self.tables.addresses.insert(*address, class);
+                }
+                None => drop(self.tables.addresses.remove(address)),
+            }
+            self.pending.addresses.insert(*address, epoch);
+        }
+        for (prefix, class) in &delta.prefixes {
+            match class {
+                Some(class) => {
+                    let class = self.class(*class)?;
+                    self.tables.prefixes.insert(*prefix, class);
+                }
+                None => drop(self.tables.prefixes.remove(prefix)),
+            }
+            self.pending.prefixes.insert(*prefix, epoch);
+        }
+        for endpoint in delta.endpoints.values().flatten() {
+            for name in [endpoint.ingress, endpoint.egress].into_iter().flatten() {
+                self.rulesets.number(name)?;
+            }
+        }
+        for ((ruleset, class), set) in &delta.decisions {
+            let Some(set) = set else { continue };
+            let pair = (self.rulesets.number(*ruleset)?, self.class(*class)?);
+            let set = match self.everything {
+                Some(everything) if everything == *set => EVERYTHING,
+                _ => self.port_sets.number(*set)?,
             };
-            tables.decisions.insert((ruleset, *class), set);
+            self.tables.decisions.insert(pair, set);
+            self.pending.decisions.insert(pair, epoch);
         }
-        Ok(tables)
+        for (service, there) in &delta.services {
+            match there {
+                true => drop(self.tables.services.insert(*service)),
+                false => drop(self.tables.services.remove(service)),
+            }
+            self.pending.services.insert(*service, epoch);
+        }
+        for name in &delta.rulesets_gone {
+            self.rulesets.retire(*name, epoch);
+        }
+        for name in &delta.classes_gone {
+            self.classes.retire(*name, epoch);
+        }
+        Ok(())
     }
 
-    /// Takes note of identifiers that maps refer to.
+    /// Takes all of the rules, told as the difference from none, of which what the maps hold may be any.
+    ///
+    /// # Errors
+    /// If there is no identifier left.
+    pub fn replace(&mut self, rules: &Delta, state: &State) -> Result<(), Overflow> {
+        let endpoints = rules.endpoints.values().flatten();
+        let rulesets = endpoints.flat_map(|endpoint| [endpoint.ingress, endpoint.egress]);
+        self.rulesets.retain(&rulesets.flatten().collect(), self.epoch);
+        let classes = rules.addresses.values().chain(rules.prefixes.values());
+        self.classes
+            .retain(&classes.flatten().copied().collect(), self.epoch);
+        self.port_sets
+            .retain(&rules.port_sets.keys().copied().collect(), self.epoch);
+        self.everything = None;
+        self.tables = Tables::default();
+        self.take(rules)?;
+        self.doubt(state);
+        Ok(())
+    }
+
+    /// Takes note of what the maps were found to hold.
     pub fn reserve(&mut self, state: &State) {
-        self.classes.reserve(state.classes());
-        self.rulesets.reserve(state.rulesets());
-        self.port_sets.reserve(state.decisions.values().copied());
+        self.classes.reserve(state.classes(), self.epoch);
+        self.rulesets.reserve(state.rulesets(), self.epoch);
+        self.port_sets
+            .reserve(state.decisions.values().copied(), self.epoch);
+        self.doubt(state);
     }
 
-    /// Frees the identifiers that neither the maps nor the wanted tables refer to.
-    pub fn retain(&mut self, state: &State, tables: &Tables) {
-        let wanted = tables.addresses.values().chain(tables.prefixes.values()).copied();
-        self.classes.retain(&state.classes().chain(wanted).collect());
-        self.rulesets
-            .retain(&state.rulesets().chain(tables.rulesets.iter().copied()).collect());
-        let sets = state.decisions.values().chain(tables.decisions.values());
-        self.port_sets.retain(&sets.copied().collect());
+    /// Takes note that what was taken so far is in force now; its epoch.
+    pub fn turn(&mut self) -> Epoch {
+        let epoch = self.epoch;
+        self.epoch += 1;
+        self.news = false;
+        epoch
     }
 
-    fn number_peers(&mut self, peers: &[Peer]) -> Vec<u64> {
-        let mut current = BTreeMap::new();
-        let numbers = peers
-            .iter()
-            .map(|peer| {
-                let number = self.peers.get(peer).copied().unwrap_or_else(|| {
-                    self.next_peer += 1;
-                    self.next_peer
-                });
-                current.insert(peer.clone(), number);
-                number
-            })
-            .collect();
-        self.peers = current;
-        numbers
+    /// Whether anything was taken that is not in force yet.
+    pub fn is_news(&self) -> bool {
+        self.news
     }
 
-    fn class(
-        &mut self,
-        rules: &NodeRules,
-        peers: &[u64],
-        known: &mut BTreeMap<ClassIx, u32>,
-        class: ClassIx,
-    ) -> Result<u32, Overflow> {
-        if let Some(id) = known.get(&class) {
-            return Ok(*id);
+    /// Takes note that the maps, which hold this now, were swept of all that is of that epoch or before; of addresses and prefixes only
+    /// if `sides` are equal now.
+    pub fn swept(&mut self, epoch: Epoch, sides: bool, state: &mut State) {
+        let sets = self.pending.port_sets.iter();
+        for (id, _) in sets.filter(|(id, since)| **since <= epoch && !self.tables.port_sets.contains_key(id))
+        {
+            state.port_sets.remove(id);
         }
-        let Some(content) = rules.classes.get(class as usize) else {
-            return Ok(ANYONE);
-        };
-        let id = self
-            .classes
-            .intern(&(numbers(&content.peers, peers), content.named_ports.clone()))?;
-        known.insert(class, id);
-        Ok(id)
+        self.pending.forget(epoch, sides);
+        self.free(epoch, state);
     }
-}
 
-fn rule_content(rule: &OpenRule, peers: &[u64]) -> Rule {
-    let of = rule.peers.as_ref().map(|indices| numbers(indices, peers));
-    (of, rule.ports.clone(), rule.named_ports.clone())
-}
+    /// Frees the identifiers that were retired in that epoch or before, unless what is still pending refers to them.
+    fn free(&mut self, epoch: Epoch, state: &State) {
+        let addresses = self.pending.addresses.keys();
+        let addresses = addresses.filter_map(|address| state.addresses.get(address));
+        let prefixes = self.pending.prefixes.keys();
+        let prefixes = prefixes.filter_map(|prefix| state.prefixes.get(prefix));
+        let decisions = self
+            .pending
+            .decisions
+            .keys()
+            .filter_map(|pair| state.decisions.get_key_value(pair));
+        let (mut classes, mut rulesets, mut sets) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        classes.extend(addresses.chain(prefixes).flatten().copied());
+        for ((ruleset, class), set) in decisions {
+            rulesets.insert(*ruleset);
+            classes.insert(*class);
+            sets.insert(*set);
+        }
+        rulesets.extend(state.words.values().flat_map(|word| [word.ingress, word.egress]));
+        self.classes.free(epoch, &classes);
+        self.rulesets.free(epoch, &rulesets);
+        self.port_sets.free(epoch, &sets);
+    }
 
-fn numbers(indices: &[PeerIx], peers: &[u64]) -> Vec<u64> {
-    let mut numbers: Vec<u64> = indices
-        .iter()
-        .filter_map(|index| peers.get(*index as usize))
-        .copied()
-        .collect();
-    numbers.sort_unstable();
-    numbers
+    /// The identifier of a ruleset.
+    pub fn ruleset(&self, name: Option<RulesetId>) -> Option<u32> {
+        match name {
+            None => Some(OPEN),
+            Some(name) => self.rulesets.get(name),
+        }
+    }
+
+    fn doubt(&mut self, state: &State) {
+        self.news = true;
+        self.pending = Pending::all(state, &self.tables, self.epoch);
+    }
+
+    fn class(&mut self, name: ClassId) -> Result<u32, Overflow> {
+        match name {
+            ANYONE => Ok(ANYONE),
+            name => self.classes.number(name),
+        }
+    }
+
+    fn pair(&self, (ruleset, class): (RulesetId, ClassId)) -> Option<(u32, u32)> {
+        let class = match class {
+            ANYONE => ANYONE,
+            name => self.classes.get(name)?,
+        };
+        Some((self.rulesets.get(ruleset)?, class))
+    }
 }

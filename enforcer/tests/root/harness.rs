@@ -1,5 +1,8 @@
 //! A place of its own for a test, with the programs loaded.
 
+#[path = "../../src/encode/differences.rs"]
+mod differences;
+
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -8,6 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use differences::Differences;
 use libbpf_rs::libbpf_sys;
 use ringfence_enforcer::datapath::{self, Datapath, Denials, Endpoint, Hooks, KernelMaps, Pins, ROOM};
 use ringfence_enforcer::sync::Sync;
@@ -70,6 +74,7 @@ pub struct Kernel {
     pub hooks: Hooks,
     pub denials: Denials,
     pub sync: Sync<Arc<KernelMaps>>,
+    differences: Differences,
 }
 
 impl Kernel {
@@ -81,10 +86,17 @@ impl Kernel {
         let maps = Arc::new(maps);
         Self {
             sync: Sync::new(Arc::clone(&maps), ROOM),
+            differences: Differences::default(),
             maps,
             hooks,
             denials,
         }
+    }
+
+    /// As if the agent were started again.
+    pub fn restart(&mut self) {
+        self.sync = Sync::new(Arc::clone(&self.maps), ROOM);
+        self.differences = Differences::default();
     }
 
     /// Makes an interface the veth of the pod with this address.
@@ -107,13 +119,19 @@ impl Kernel {
 
     /// Brings rules into force for pods by their interfaces.
     pub fn enforce(&mut self, rules: &NodeRules, pods: &[(u32, &Key)]) {
-        let done = self.sync.apply(rules, |tables| {
-            let of = |key: &Key| {
-                let endpoint = &rules.endpoints[key];
-                (tables.ruleset(endpoint.ingress), tables.ruleset(endpoint.egress))
-            };
-            pods.iter().map(|(ifindex, key)| (*ifindex, of(key))).collect()
-        });
+        self.sync.take(&self.differences.to(rules));
+        let differences = &self.differences;
+        let done = self.sync.apply(
+            || differences.everything(),
+            |encoder| {
+                let id = |index| encoder.ruleset(differences.ruleset(index)).unwrap();
+                let of = |key: &Key| {
+                    let endpoint = &rules.endpoints[key];
+                    (id(endpoint.ingress), id(endpoint.egress))
+                };
+                pods.iter().map(|(ifindex, key)| (*ifindex, of(key))).collect()
+            },
+        );
         done.unwrap();
     }
 

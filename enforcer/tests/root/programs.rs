@@ -2,11 +2,8 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use proptest::test_runner::{Config, TestRunner};
-use ringfence_enforcer::datapath::ROOM;
-use ringfence_enforcer::sync::Sync;
 use ringfence_netpol::cluster::Key;
 use ringfence_netpol::compile::{NodeRules, compile};
 use ringfence_netpol::port::{Protocol, Transport};
@@ -411,7 +408,7 @@ fn the_kernels_verdicts_are_those_of_the_compiled_rules() {
                 }
                 kernel.maps.evict(VETH).unwrap();
                 kernel.seat_both(VETH, addresses, VETH);
-                kernel.sync = Sync::new(Arc::clone(&kernel.maps), ROOM);
+                kernel.restart();
                 kernel.enforce(&rules, &[(VETH, key)]);
                 for address in addresses {
                     probe(&kernel, &rules, key, *address, &mut flow.borrow_mut());

@@ -103,6 +103,12 @@ impl Compiler {
         delta
     }
 
+    /// The pods of this node that policies can select.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&Key, &Endpoint<RulesetId>)> {
+        let locals = self.locals.iter();
+        locals.filter_map(|(key, local)| Some((key, local.endpoint.as_ref()?)))
+    }
+
     /// The policies that select pods of this node and have parts that could not be understood, and so are closed.
     pub fn defective(&self) -> impl Iterator<Item = &Policy> {
         self.force.defective()

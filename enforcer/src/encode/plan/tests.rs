@@ -6,10 +6,12 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::TestCaseResult;
 use ringfence_netpol::compile::{Class, NodeRules, OpenRule, Ruleset};
 use ringfence_netpol::policy::{Direction, IpBlock, Peer};
 use ringfence_netpol::port::{PortRange, PortSet, Protocol, Transport};
 
+use super::super::differences::Differences;
 use super::super::state::{has_bit, port_index};
 use super::super::tables::{EVERYTHING, Encoder, OPEN};
 use super::*;
@@ -243,8 +245,101 @@ enum Ending {
     Swept,
     /// It goes on, but the next change comes before the sweep.
     Unswept,
+    /// Only what was changed before this change is swept.
+    SweptBefore,
+    /// The maps are read anew.
+    Doubted,
     /// It was killed, and a new one found the maps as they are.
     Killed,
+}
+
+/// What the agent knows of the maps, and the maps.
+struct Agent {
+    state: State,
+    encoder: Encoder,
+    differences: Differences,
+    generation: u32,
+    behind: bool,
+}
+
+impl Agent {
+    fn take(&mut self, rules: &NodeRules) {
+        let delta = self.differences.to(rules);
+        if !self.behind {
+            self.encoder.take(&delta).unwrap();
+        }
+    }
+
+    /// How to bring into force what was taken.
+    fn plan(&mut self, assigned: &Assigned) -> Plan {
+        if std::mem::take(&mut self.behind) {
+            self.encoder
+                .replace(&self.differences.everything(), &self.state)
+                .unwrap();
+        }
+        let id = |index: Option<u32>| self.encoder.ruleset(self.differences.ruleset(index)).unwrap();
+        let endpoints: Endpoints = assigned
+            .iter()
+            .zip(1..)
+            .map(|((ingress, egress), ifindex)| (ifindex, (id(*ingress), id(*egress))))
+            .collect();
+        let wanted = (&self.encoder.tables, &self.encoder.pending);
+        plan(&self.state, wanted, &endpoints, self.generation, &ROOM).unwrap()
+    }
+
+    fn end(&mut self, ending: Ending, agrees: impl Fn(&State) -> TestCaseResult) -> TestCaseResult {
+        let epoch = self.encoder.turn();
+        match ending {
+            Ending::Unswept => {}
+            Ending::Doubted => self.encoder.reserve(&self.state),
+            Ending::Killed => {
+                let state = &mut self.state;
+                (self.encoder, self.differences, self.behind) =
+                    (Encoder::default(), Differences::default(), true);
+                self.encoder.reserve(state);
+                state
+                    .port_sets
+                    .retain(|id, _| state.decisions.values().any(|set| set == id));
+            }
+            Ending::SweptBefore if epoch == 0 => {}
+            Ending::SweptBefore | Ending::Swept => {
+                let until = epoch - u64::from(ending == Ending::SweptBefore);
+                let wanted = (&self.encoder.tables, &self.encoder.pending);
+                for write in sweep(&self.state, wanted, self.generation, until) {
+                    self.state.take(&write);
+                    agrees(&self.state)?;
+                }
+                let turned = is_turned(&self.state, self.generation);
+                self.encoder.swept(until, turned, &mut self.state);
+                if ending == Ending::Swept {
+                    self.holds_what_it_shall()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn holds_what_it_shall(&self) -> TestCaseResult {
+        let Encoder { tables, pending, .. } = &self.encoder;
+        prop_assert!(pending.is_empty());
+        prop_assert_eq!(&self.state.decisions, &tables.decisions);
+        prop_assert_eq!(&self.state.services, &tables.services);
+        let sides = |class: &u32| [*class; 2];
+        let addresses: BTreeMap<IpAddr, Sides> = tables
+            .addresses
+            .iter()
+            .map(|(at, class)| (*at, sides(class)))
+            .collect();
+        prop_assert_eq!(&self.state.addresses, &addresses);
+        let prefixes: BTreeMap<IpNet, Sides> = tables
+            .prefixes
+            .iter()
+            .map(|(at, class)| (*at, sides(class)))
+            .collect();
+        prop_assert_eq!(&self.state.prefixes, &prefixes);
+        prop_assert!(self.state.port_sets.keys().eq(tables.port_sets.keys()));
+        Ok(())
+    }
 }
 
 proptest! {
@@ -256,50 +351,42 @@ proptest! {
     #[test]
     fn every_packet_meets_the_old_rules_or_the_new_ones_and_nothing_between(
         steps in prop::collection::vec(
-            (rules(), any::<[(usize, usize); 4]>(), select(vec![Ending::Swept, Ending::Unswept, Ending::Killed])),
+            (
+                // More than one: those before were taken, but not brought into force.
+                prop::collection::vec(rules(), 1..3),
+                any::<[(usize, usize); 4]>(),
+                select(vec![Ending::Swept, Ending::Unswept, Ending::SweptBefore, Ending::Doubted, Ending::Killed]),
+            ),
             1..6,
         ),
     ) {
-        let (mut state, mut encoder, mut generation) = (State::default(), Encoder::default(), 1);
+        let mut agent = Agent {
+            state: State::default(),
+            encoder: Encoder::default(),
+            differences: Differences::default(),
+            generation: 1,
+            behind: true,
+        };
         let mut before: Option<(NodeRules, Assigned)> = None;
-        for (rules, picks, ending) in steps {
+        for (mut taken, picks, ending) in steps {
+            taken.iter().for_each(|rules| agent.take(rules));
+            let rules = taken.pop().unwrap();
             let assigned = endpoints(&rules, &picks);
-            let tables = encoder.encode(&rules).unwrap();
-            let endpoints: Endpoints = assigned
-                .iter()
-                .zip(1..)
-                .map(|((ingress, egress), ifindex)| (ifindex, (tables.ruleset(*ingress), tables.ruleset(*egress))))
-                .collect();
-            let plan = plan(&state, &tables, &endpoints, generation, &ROOM).unwrap();
+            let plan = agent.plan(&assigned);
             for write in plan.make.iter().chain(&plan.flip) {
                 for single in singles(write) {
-                    state.take(&single);
+                    agent.state.take(&single);
                     if let Some((old_rules, old_assigned)) = &before {
-                        agrees(&state, &[(old_rules, old_assigned), (&rules, &assigned)])?;
+                        agrees(&agent.state, &[(old_rules, old_assigned), (&rules, &assigned)])?;
                     }
                 }
             }
-            generation = plan.generation;
-            agrees(&state, &[(&rules, &assigned)])?;
-            prop_assert_eq!(state.words.len(), 4);
-            match ending {
-                Ending::Unswept => {}
-                Ending::Killed => {
-                    encoder = Encoder::default();
-                    encoder.reserve(&state);
-                    state.port_sets.retain(|id, _| state.decisions.values().any(|set| set == id));
-                }
-                Ending::Swept => {
-                    for write in sweep(&state, &tables, generation) {
-                        state.take(&write);
-                        agrees(&state, &[(&rules, &assigned)])?;
-                    }
-                    state.port_sets.retain(|id, _| tables.port_sets.contains_key(id));
-                    encoder.retain(&state, &tables);
-                    let again = super::plan(&state, &tables, &endpoints, generation, &ROOM).unwrap();
-                    prop_assert!(again.is_empty(), "what is as it should be needs no writes: {:?}", again);
-                }
-            }
+            agent.generation = plan.generation;
+            agrees(&agent.state, &[(&rules, &assigned)])?;
+            prop_assert_eq!(agent.state.words.len(), 4);
+            let again = agent.plan(&assigned);
+            prop_assert!(again.is_empty(), "what is in force needs no writes: {:?}", again);
+            agent.end(ending, |state| agrees(state, &[(&rules, &assigned)]))?;
             before = Some((rules, assigned));
         }
     }
