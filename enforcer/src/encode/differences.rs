@@ -9,13 +9,14 @@ use ringfence_netpol::compile::{ClassIx, Endpoint, NodeRules, OpenRule, PeerIx, 
 use ringfence_netpol::policy::{Direction, Peer};
 use ringfence_netpol::port::{PortSet, Protocol};
 
+type ClassContent = (Vec<u32>, Vec<(Protocol, String, u16)>);
 type Rule = (Option<Vec<u32>>, PortSet, Vec<(Protocol, String)>);
 
 /// Numbers contents, and no two ever alike.
 #[derive(Default)]
 pub struct Differences {
     peers: BTreeMap<Peer, u32>,
-    classes: BTreeMap<(Vec<u32>, Vec<(Protocol, String, u16)>), ClassId>,
+    classes: BTreeMap<ClassContent, ClassId>,
     rulesets: BTreeMap<(Direction, Vec<Rule>), RulesetId>,
     sets: BTreeMap<PortSet, u32>,
     last: u32,
