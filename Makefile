@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench-cli deps cluster cluster-down cluster-load cluster-status images
+.PHONY: help demo test bench-cli bench-enforcer deps cluster cluster-down cluster-load cluster-status images
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ test: ## every test; RINGFENCE_SKIP_ROOT=1 leaves out what needs root
 bench-cli: ## measure the command line and the rules behind it on 10,000 pods; figures also go to target/bench/results.jsonl
 	@cargo bench -q -p ringfence-netpol --bench rules
 	@cargo bench -q -p ringfence-cli --bench whole_process
+
+bench-enforcer: ## measure how soon a change is planned on a node of a large cluster; figures also go to target/bench/results.jsonl
+	@cargo bench -q -p ringfence-enforcer --bench propagation
 
 deps: ## install the system packages that are missing (Debian, Ubuntu)
 	@tests/cluster/deps
