@@ -10,15 +10,14 @@ mod dead;
 mod names;
 mod near;
 mod peers;
+mod places;
 mod reach;
-mod resolvers;
 pub mod rules;
 mod severity;
 mod subject;
 mod survey;
 #[cfg(test)]
 mod testing;
-mod watchers;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 

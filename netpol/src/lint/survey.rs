@@ -5,18 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::agents::{self, Agents};
-use super::resolvers::{self, Resolver};
-use super::watchers::{self, ControlPlane};
-use crate::cluster::{Cluster, Key, Mesh, Pod};
+use super::places::{self, Place};
+use crate::cluster::{Cluster, Key, Mesh};
+use crate::facts;
 
 /// A cluster, and what several rules want to know of it. Nothing is looked for before it is asked for.
 pub struct Survey<'a> {
     pub cluster: &'a Cluster,
     /// Whether what is not in view is nowhere.
     pub complete: bool,
-    resolvers: OnceCell<Vec<Resolver<'a>>>,
-    prometheus: OnceCell<Vec<(&'a Key, &'a Pod)>>,
-    control_planes: OnceCell<BTreeMap<Mesh, ControlPlane<'a>>>,
+    dns: OnceCell<Vec<Place<'a>>>,
+    prometheus: OnceCell<Vec<Place<'a>>>,
+    istio: OnceCell<Vec<Place<'a>>>,
+    linkerd: OnceCell<Vec<Place<'a>>>,
+    api_server: OnceCell<Vec<Place<'a>>>,
     agents: OnceCell<Agents<'a>>,
     pod_addresses: OnceCell<BTreeMap<IpAddr, &'a Key>>,
     node_addresses: OnceCell<BTreeSet<IpAddr>>,
@@ -29,9 +31,11 @@ impl<'a> Survey<'a> {
         Self {
             cluster,
             complete: true,
-            resolvers: OnceCell::new(),
+            dns: OnceCell::new(),
             prometheus: OnceCell::new(),
-            control_planes: OnceCell::new(),
+            istio: OnceCell::new(),
+            linkerd: OnceCell::new(),
+            api_server: OnceCell::new(),
             agents: OnceCell::new(),
             pod_addresses: OnceCell::new(),
             node_addresses: OnceCell::new(),
@@ -48,21 +52,29 @@ impl<'a> Survey<'a> {
     }
 
     /// Where the cluster's DNS answers.
-    pub(super) fn resolvers(&self) -> &[Resolver<'a>] {
-        self.resolvers.get_or_init(|| resolvers::find(self.cluster))
+    pub(super) fn dns(&self) -> &[Place<'a>] {
+        self.dns.get_or_init(|| places::find(self.cluster, facts::DNS))
     }
 
-    /// The pods that fetch metrics.
-    pub(super) fn prometheus(&self) -> &[(&'a Key, &'a Pod)] {
-        self.prometheus.get_or_init(|| watchers::prometheus(self.cluster))
+    /// What fetches metrics.
+    pub(super) fn prometheus(&self) -> &[Place<'a>] {
+        self.prometheus
+            .get_or_init(|| places::find(self.cluster, facts::PROMETHEUS))
     }
 
-    /// The pods that proxies of a mesh take their configuration from.
-    pub(super) fn control_plane(&self, mesh: Mesh) -> &[(&'a Key, &'a Pod, u16)] {
-        let all = self
-            .control_planes
-            .get_or_init(|| watchers::control_planes(self.cluster));
-        all.get(&mesh).map(Vec::as_slice).unwrap_or_default()
+    /// What the proxies of a mesh take their configuration from.
+    pub(super) fn control_plane(&self, mesh: Mesh) -> &[Place<'a>] {
+        let (cell, fact) = match mesh {
+            Mesh::Istio => (&self.istio, facts::ISTIO),
+            Mesh::Linkerd => (&self.linkerd, facts::LINKERD),
+        };
+        cell.get_or_init(|| places::find(self.cluster, fact))
+    }
+
+    /// Where the API server really listens.
+    pub(super) fn api_server(&self) -> &[Place<'a>] {
+        self.api_server
+            .get_or_init(|| places::find(self.cluster, facts::API_SERVER))
     }
 
     /// What on which node enforces policies, or is known not to.
@@ -80,11 +92,13 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// The addresses of nodes, as far as pods on their network show them.
+    /// The addresses of nodes, also of those that only pods on their network show.
     pub(super) fn node_addresses(&self) -> &BTreeSet<IpAddr> {
         self.node_addresses.get_or_init(|| {
             let on_host = self.cluster.pods.values().filter(|pod| pod.host_network);
-            on_host.flat_map(|pod| pod.addresses.iter().copied()).collect()
+            let shown = on_host.flat_map(|pod| &pod.addresses);
+            let own = self.cluster.nodes.values().flat_map(|node| &node.addresses);
+            own.chain(shown).copied().collect()
         })
     }
 

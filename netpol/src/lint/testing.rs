@@ -29,7 +29,11 @@ impl Default for Live {
             .pod("shop", "exporter", &[("app", "exporter")])
             .pod("kube-system", "coredns", &[("k8s-app", "kube-dns")])
             .pod("kube-system", "kube-proxy", &[("k8s-app", "kube-proxy")])
-            .pod("monitoring", "prometheus", &[("app", "prometheus")])
+            .pod(
+                "monitoring",
+                "prometheus",
+                &[("app", "prometheus"), ("app.kubernetes.io/name", "prometheus")],
+            )
             .pod("shop", "frontend", &[("app", "frontend"), ("tier", "web")])
             .pod("shop", "api", &[("app", "api"), ("tier", "backend")])
             .namespace("empty", &[]);
@@ -65,6 +69,10 @@ impl Default for Live {
                 pod.host_network = true;
                 pod.node = Some("node-2".to_owned());
             });
+        live = live.service(
+            "istio-system",
+            "{metadata: {name: istiod, labels: {app: istiod}}, spec: {selector: {app: istiod}, ports: [{port: 15012}, {port: 443, targetPort: 15017}]}}",
+        );
         live.service(
             "kube-system",
             "{metadata: {name: kube-dns}, spec: {selector: {k8s-app: kube-dns}, clusterIP: 10.96.0.10, ports: [

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Key, Mesh, NAMESPACE_NAME, Pod};
+use crate::cluster::{Cluster, Key, Mesh, Pod};
 use crate::evaluate::Endpoint;
 use crate::finding::{Mend, Severity};
 use crate::lint::names::{called, some_of};
+use crate::lint::places::Place;
 use crate::lint::reach::{Passage, passage};
-use crate::lint::watchers::CONTROL;
 use crate::lint::{Found, Needs, Rule, Subject, Survey};
 use crate::policy::{Direction, Policy};
 use crate::port::{Protocol, Transport};
@@ -61,12 +61,15 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
             })
             .map(|(key, pod)| called(key, pod))
             .collect();
-        if let (false, [(server, ..), ..]) = (cut.is_empty(), survey.control_plane(mesh)) {
-            found.push(finding(mesh, &cut, server));
+        if !cut.is_empty() {
+            found.push(finding(mesh, &cut, survey.control_plane(mesh)));
         }
     }
     found
 }
+
+/// Where istiod hands out certificates and configuration; its other ports are for others.
+const DISCOVERY: u16 = 15012;
 
 /// The mesh whose proxy a pod has, or gets when it is made.
 fn member(cluster: &Cluster, key: &Key, pod: &Pod) -> Option<Mesh> {
@@ -95,32 +98,25 @@ fn is_told_here(subject: &Subject<'_, '_>, policies: &[&Policy]) -> bool {
 
 /// Whether something that the proxies ask for, and that is in view, cannot be reached.
 fn is_cut(survey: &Survey<'_>, policies: &[&Policy], mesh: Mesh) -> bool {
-    let servers = survey.control_plane(mesh);
-    let ports: BTreeSet<u16> = servers.iter().map(|(_, _, port)| *port).collect();
-    ports.iter().any(|port| {
-        let mut answering = servers.iter().filter(|(_, _, other)| other == port);
-        !answering.any(|(key, pod, port)| {
-            let end = Endpoint::Pod { key, pod };
-            let transport = Transport::Port(Protocol::Tcp, *port);
-            passage(survey.cluster, policies, Direction::Egress, end, end, transport) != Passage::Denied
-        })
+    survey.control_plane(mesh).iter().any(|place| {
+        let open = |end: &Endpoint<'_>, port: u16| {
+            let transport = Transport::Port(Protocol::Tcp, port);
+            passage(survey.cluster, policies, Direction::Egress, *end, *end, transport) != Passage::Denied
+        };
+        let numbers: Vec<u16> = match place.ports.contains(&(Protocol::Tcp, DISCOVERY)) {
+            true => vec![DISCOVERY],
+            false => place.numbers(Protocol::Tcp).collect(),
+        };
+        !numbers
+            .iter()
+            .any(|port| place.ends.iter().any(|end| open(end, *port)))
     })
 }
 
-fn finding(mesh: Mesh, cut: &BTreeSet<String>, server: &Key) -> Found {
-    let rules: Vec<_> = CONTROL
-        .iter()
-        .filter(|(other, ..)| *other == mesh)
-        .map(|(_, (key, value), port)| {
-            json!({
-                "to": [{
-                    "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: server.namespace}},
-                    "podSelector": {"matchLabels": {*key: value}},
-                }],
-                "ports": [{"protocol": "TCP", "port": port}],
-            })
-        })
-        .collect();
+fn finding(mesh: Mesh, cut: &BTreeSet<String>, places: &[Place<'_>]) -> Found {
+    let rule = |place: &Place<'_>| json!({"to": place.rule.peers, "ports": place.rule.ports});
+    let rules: Vec<_> = places.iter().map(rule).collect();
+    let origins = places.iter().map(|place| place.origin.as_str());
     let name = match mesh {
         Mesh::Istio => "Istio",
         Mesh::Linkerd => "Linkerd",
@@ -128,9 +124,10 @@ fn finding(mesh: Mesh, cut: &BTreeSet<String>, server: &Key) -> Found {
     Found {
         field: "spec.egress".to_owned(),
         message: format!(
-            "{} {} {name}'s proxy, and no policy lets it reach the control plane ({server})",
+            "{} {} {name}'s proxy, and no policy lets it reach the control plane ({})",
             some_of(cut),
-            if cut.len() == 1 { "has" } else { "have" }
+            if cut.len() == 1 { "has" } else { "have" },
+            some_of(origins)
         ),
         consequence: "new pods do not get ready; running ones stop when their certificates end".to_owned(),
         mend: Some(Mend::yaml("add the rule that opens it", json!({"egress": rules}))),
@@ -156,17 +153,16 @@ mod tests {
             &injected,
             "{podSelector: {matchLabels: {app: api}}, policyTypes: [Egress]}"
         ));
+        let service = |name: &str, port: u16| {
+            format!(
+                "{{metadata: {{name: linkerd-{name}}}, spec: {{selector: {{part: {name}}}, ports: [{{port: {port}}}]}}}}"
+            )
+        };
         let linkerd = Live::default()
-            .pod(
-                "linkerd",
-                "identity",
-                &[("linkerd.io/control-plane-component", "identity")],
-            )
-            .pod(
-                "linkerd",
-                "destination",
-                &[("linkerd.io/control-plane-component", "destination")],
-            )
+            .pod("linkerd", "identity", &[("part", "identity")])
+            .service("linkerd", &service("identity", 8080))
+            .pod("linkerd", "destination", &[("part", "dst")])
+            .service("linkerd", &service("dst", 8086))
             .with("shop", "meshed", |pod| pod.mesh = Some(Mesh::Linkerd));
         insta::assert_snapshot!(shown(
             &RULE,

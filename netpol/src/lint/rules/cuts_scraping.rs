@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Key, NAMESPACE_NAME, Pod, TargetPort};
+use crate::cluster::{Cluster, Key, Pod, TargetPort};
 use crate::evaluate::Endpoint;
 use crate::finding::{Mend, Severity};
 use crate::lint::names::{called, some_of};
-use crate::lint::peers::PeerAt;
+use crate::lint::places::Place;
 use crate::lint::reach::{Passage, is_peer, passage};
 use crate::lint::{Found, Needs, Rule, Subject};
 use crate::policy::{Direction, Policy};
 use crate::port::{Protocol, Transport};
-use crate::selector::Selector;
 
 pub(super) const RULE: Rule = Rule {
     code: "NP021",
@@ -71,7 +70,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
         let mut fetches = survey
             .prometheus()
             .iter()
-            .map(|(key, pod)| Endpoint::Pod { key, pod });
+            .flat_map(|place| place.ends.iter().copied());
         if is_told_here(subject, &policies)
             && !fetches.any(|from| gets_in(survey.cluster, &policies, from, to, ports))
         {
@@ -80,7 +79,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
         }
     }
     match (cut.is_empty(), survey.prometheus()) {
-        (false, [(server, pod), ..]) => vec![finding(&cut, &numbers, server, pod)],
+        (false, [place, ..]) => vec![finding(&cut, &numbers, place)],
         _ => Vec::new(),
     }
 }
@@ -142,15 +141,8 @@ fn gets_in(
     rules.any(|rule| is_peer(cluster, rule, from))
 }
 
-fn finding(cut: &BTreeSet<String>, numbers: &BTreeSet<u16>, server: &Key, pod: &Pod) -> Found {
-    let labels = ["app.kubernetes.io/name", "app", "k8s-app"];
-    let label = labels
-        .iter()
-        .find_map(|key| Some(((*key).to_owned(), pod.labels.get(*key)?.clone())));
-    let peer = PeerAt::yaml(
-        Some(&Selector::label(NAMESPACE_NAME, &server.namespace)),
-        Some(&Selector::from_iter(label)),
-    );
+fn finding(cut: &BTreeSet<String>, numbers: &BTreeSet<u16>, place: &Place<'_>) -> Found {
+    let peer = &place.rule.peers;
     let ports: Vec<_> = numbers
         .iter()
         .map(|number| json!({"protocol": "TCP", "port": number}))
@@ -166,9 +158,10 @@ fn finding(cut: &BTreeSet<String>, numbers: &BTreeSet<u16>, server: &Key, pod: &
     Found {
         field: "spec.ingress".to_owned(),
         message: format!(
-            "{} {} to be scraped{on}, and no policy lets Prometheus ({server}) in",
+            "{} {} to be scraped{on}, and no policy lets in {}",
             some_of(cut),
-            if cut.len() == 1 { "is" } else { "are" }
+            if cut.len() == 1 { "is" } else { "are" },
+            place.origin
         ),
         consequence: "their metrics, and the alerts that stand on them, are gone".to_owned(),
         mend: Some(Mend::yaml(

@@ -8,8 +8,8 @@ use crate::cluster::{Key, Pod};
 use crate::evaluate::Endpoint;
 use crate::finding::{Mend, Severity};
 use crate::lint::names::{called, some_of};
+use crate::lint::places::Place;
 use crate::lint::reach::{Passage, passage};
-use crate::lint::resolvers::Resolver;
 use crate::lint::{Found, Needs, Rule, Subject};
 use crate::policy::{Direction, Policy, Port, Ports};
 use crate::port::{Protocol, Transport};
@@ -58,7 +58,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let (Some(survey), Some(rules)) = (subject.survey, &subject.policy.egress) else {
         return Vec::new();
     };
-    let resolvers = survey.resolvers();
+    let resolvers = survey.dns();
     if resolvers.is_empty() {
         // Where DNS is cannot be seen; that nothing is open on any port of DNS can.
         return match survey.complete && !rules.is_empty() {
@@ -66,7 +66,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
             false => Vec::new(),
         };
     }
-    let (services, caches): (Vec<&Resolver<'_>>, Vec<_>) =
+    let (services, caches): (Vec<&Place<'_>>, Vec<_>) =
         resolvers.iter().partition(|resolver| !resolver.node_local);
     let mut found = Vec::new();
     for group in [services, caches] {
@@ -79,7 +79,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
 }
 
 /// The selected pods that reach none of these by UDP, though this policy could let them.
-fn cut_from(subject: &Subject<'_, '_>, resolvers: &[&Resolver<'_>]) -> BTreeSet<String> {
+fn cut_from(subject: &Subject<'_, '_>, resolvers: &[&Place<'_>]) -> BTreeSet<String> {
     let mut cut = BTreeSet::new();
     let imagined;
     let samples = match subject.samples() {
@@ -121,7 +121,7 @@ fn is_told_here(subject: &Subject<'_, '_>, policies: &[&Policy]) -> bool {
 pub(super) fn reaches(
     subject: &Subject<'_, '_>,
     policies: &[&Policy],
-    resolver: &Resolver<'_>,
+    resolver: &Place<'_>,
     protocol: Protocol,
 ) -> bool {
     let Some(cluster) = subject.cluster else {
@@ -137,7 +137,7 @@ pub(super) fn reaches(
         .any(|number| ends.clone().any(|end| open(end, number)))
 }
 
-fn finding(resolver: &Resolver<'_>, cut: &BTreeSet<String>) -> Found {
+fn finding(resolver: &Place<'_>, cut: &BTreeSet<String>) -> Found {
     let numbers: BTreeSet<u16> = resolver.numbers(Protocol::Udp).collect();
     let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
     let hint = match resolver.node_local {
@@ -159,7 +159,7 @@ fn finding(resolver: &Resolver<'_>, cut: &BTreeSet<String>) -> Found {
 }
 
 /// The egress rule that opens a resolver.
-pub(super) fn rule(resolver: &Resolver<'_>) -> Value {
+pub(super) fn rule(resolver: &Place<'_>) -> Value {
     json!({"egress": [{"to": resolver.rule.peers, "ports": resolver.rule.ports}]})
 }
 

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Key};
+use crate::cluster::Key;
 use crate::finding::{Mend, Severity};
 use crate::lint::peers::PeerAt;
 use crate::lint::subject::EXAMINED;
@@ -39,6 +40,9 @@ egress:
     check,
 };
 
+/// The Service whose endpoints the API server writes itself.
+const API_SERVER: (&str, &str) = ("default", "kubernetes");
+
 /// Blocks with more addresses are not meant for one Service.
 const NARROW: u8 = 8;
 
@@ -57,7 +61,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
                 && let Some(service) = meant(survey, block)
             {
                 found.push(finding(
-                    survey.cluster,
+                    survey,
                     format!("spec.egress[{index}].to[{at}].ipBlock.cidr"),
                     block,
                     service,
@@ -75,9 +79,9 @@ fn meant<'a>(survey: &Survey<'a>, block: &IpBlock) -> Option<&'a Key> {
     }
     // A cache on the node takes over the addresses of the DNS: there, they are real.
     let is_cached = |address: IpAddr| {
-        let caches = survey.resolvers().iter().filter(|resolver| resolver.node_local);
+        let caches = survey.dns().iter().filter(|place| place.node_local);
         caches
-            .flat_map(|resolver| &resolver.ends)
+            .flat_map(|place| &place.ends)
             .any(|end| matches!(end, crate::evaluate::Endpoint::Address(own) if *own == address))
     };
     let (first, last) = match block.cidr {
@@ -92,8 +96,9 @@ fn meant<'a>(survey: &Survey<'a>, block: &IpBlock) -> Option<&'a Key> {
         .map(|(_, key)| *key)
 }
 
-fn finding(cluster: &Cluster, field: String, block: &IpBlock, service: &Key) -> Found {
-    let selector = cluster
+fn finding(survey: &Survey<'_>, field: String, block: &IpBlock, service: &Key) -> Found {
+    let selector = survey
+        .cluster
         .services
         .get(service)
         .and_then(|service| service.selector.as_ref());
@@ -103,6 +108,16 @@ fn finding(cluster: &Cluster, field: String, block: &IpBlock, service: &Key) -> 
             Mend::yaml(
                 "select the pods behind it, on the port where they listen",
                 PeerAt::yaml(Some(&namespace), Some(selector)),
+            )
+        }
+        None if (service.namespace.as_str(), service.name.as_str()) == API_SERVER
+            && !survey.api_server().is_empty() =>
+        {
+            let places = survey.api_server().iter();
+            let rules = places.map(|place| json!({"to": place.rule.peers, "ports": place.rule.ports}));
+            Mend::yaml(
+                "write the addresses and the port of the API server itself",
+                json!({"egress": rules.collect::<Value>()}),
             )
         }
         None => Mend::text("write the addresses of its endpoints: kubectl get endpointslices"),
@@ -118,7 +133,9 @@ fn finding(cluster: &Cluster, field: String, block: &IpBlock, service: &Key) -> 
 #[cfg(test)]
 mod tests {
     use super::RULE;
+    use crate::cluster::{EndpointSlice, Key};
     use crate::lint::testing::{Live, good, shown};
+    use crate::port::Protocol;
 
     #[test]
     fn services_with_and_without_a_selector_are_found() {
@@ -134,6 +151,27 @@ mod tests {
             egress:
             - to: [{ipBlock: {cidr: 10.96.0.1/32}}, {ipBlock: {cidr: 10.96.0.10/32}}]
         "
+        ));
+    }
+
+    #[test]
+    fn the_api_server_is_named_by_its_real_address() {
+        let mut live = Live::default().service(
+            "default",
+            "{metadata: {name: kubernetes}, spec: {clusterIP: 10.96.0.1, ports: [{port: 443, targetPort: 6443}]}}",
+        );
+        let slice = EndpointSlice {
+            service: Some("kubernetes".to_owned()),
+            addresses: vec![[10, 10, 0, 2].into()],
+            ports: vec![(Protocol::Tcp, 6443)],
+        };
+        live.0
+            .endpoint_slices
+            .apply(Key::new("default", "kubernetes"), slice);
+        insta::assert_snapshot!(shown(
+            &RULE,
+            &live,
+            "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 10.96.0.1/32}}]}]}"
         ));
     }
 

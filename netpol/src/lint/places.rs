@@ -1,4 +1,4 @@
-//! Where the cluster's DNS answers, as ends that a policy can be asked about.
+//! Where the cluster has what every pod may need, as ends that a policy can be asked about.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use super::cover::only_value;
 /// How the fact of a cache on each node calls itself.
 const NODE_LOCAL: &str = "NodeLocal DNSCache";
 
-/// One of the cluster's ways to resolve names.
+/// One origin of a fact, of which something is in view.
 #[derive(Debug)]
-pub(crate) struct Resolver<'a> {
+pub(crate) struct Place<'a> {
     /// As `Service kube-system/kube-dns`.
     pub origin: String,
-    /// What answers; never empty.
+    /// What is there; never empty.
     pub ends: Vec<Endpoint<'a>>,
-    /// The ports on which it answers.
+    /// The ports on which it answers; empty for what only asks.
     pub ports: BTreeSet<(Protocol, u16)>,
     /// The peers and ports for a rule.
     pub rule: FactRule,
@@ -31,20 +31,28 @@ pub(crate) struct Resolver<'a> {
     pub node_local: bool,
 }
 
-/// The resolvers of which something is in view that answers.
-pub(super) fn find(cluster: &Cluster) -> Vec<Resolver<'_>> {
-    let wanted = BTreeSet::from([facts::DNS.to_owned()]);
-    let facts = facts::resolve(cluster, &wanted, &Default::default(), &[]);
+/// The places of a fact, as the generator would find them: what is pinned in a baseline counts before what is found.
+pub(super) fn find<'a>(cluster: &'a Cluster, fact: &str) -> Vec<Place<'a>> {
+    let wanted = BTreeSet::from([fact.to_owned()]);
+    let pinned = cluster
+        .baselines
+        .values()
+        .filter_map(|baseline| baseline.spec.facts.get(fact));
+    let sources = pinned
+        .map(|source| (fact.to_owned(), source.clone()))
+        .take(1)
+        .collect();
+    let facts = facts::resolve(cluster, &wanted, &sources, &[]);
     let rules = facts.into_values().flat_map(|fact| fact.rules);
     rules
-        .map(|rule| Resolver {
+        .map(|rule| Place {
             origin: rule.origin.clone(),
             ends: ends(cluster, &rule),
             ports: ports(&rule),
             node_local: rule.origin.starts_with(NODE_LOCAL),
             rule,
         })
-        .filter(|resolver| !resolver.ends.is_empty())
+        .filter(|place| !place.ends.is_empty())
         .collect()
 }
 
@@ -91,8 +99,8 @@ fn ports(rule: &FactRule) -> BTreeSet<(Protocol, u16)> {
         .collect()
 }
 
-impl Resolver<'_> {
-    /// Whether it is this pod itself that answers.
+impl Place<'_> {
+    /// Whether this pod itself is there.
     pub fn is(&self, key: &Key) -> bool {
         self.ends
             .iter()
