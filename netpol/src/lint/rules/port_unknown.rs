@@ -49,6 +49,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let Some(cluster) = subject.cluster.filter(|_| subject.policy.defects.is_empty()) else {
         return Vec::new(); // indices may differ, and the policy is refused
     };
+    let complete = subject.survey.is_some_and(|survey| survey.complete);
     let mut found = Vec::new();
     for (index, rule) in subject.policy.ingress.iter().flatten().enumerate().take(RULES) {
         let judged = Judged {
@@ -56,6 +57,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
             direction: Direction::Ingress,
             index,
             pods: subject.selected().iter().copied().take(PODS).collect(),
+            are_all: complete || !subject.policy.pods.is_everything(),
         };
         judged.ports(rule, &mut found);
     }
@@ -75,6 +77,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
                 direction: Direction::Egress,
                 index,
                 pods,
+                are_all: complete || peers.iter().all(names_pods),
             };
             judged.ports(rule, &mut found);
         }
@@ -117,6 +120,11 @@ fn destinations<'a>(cluster: &'a Cluster, peers: &[Peer], ports: &Ports) -> Opti
     Some(pods)
 }
 
+/// Whether a peer says which pods it means, and not just where they are.
+fn names_pods(peer: &Peer) -> bool {
+    matches!(peer, Peer::Pods { pods, .. } if !pods.is_everything())
+}
+
 /// Names are of pods: towards addresses they open nothing, to anyone.
 fn names_in_blocks(index: usize, rule: &Opening, found: &mut Vec<Found>) {
     let Ports::Of(ports) = &rule.ports else { return };
@@ -140,6 +148,8 @@ struct Judged<'a> {
     direction: Direction,
     index: usize,
     pods: Vec<(&'a Key, &'a Pod)>,
+    /// Whether none is meant that is not in view: whoever names pods by labels means these, as far as one can tell.
+    are_all: bool,
 }
 
 impl Judged<'_> {
@@ -178,7 +188,7 @@ impl Judged<'_> {
     }
 
     fn named(&self, field: String, protocol: Protocol, name: &str) -> Option<Found> {
-        if self.is_declared(&Port::Named(protocol, name.to_owned())) {
+        if !self.are_all || self.is_declared(&Port::Named(protocol, name.to_owned())) {
             return None;
         }
         let by_other = Protocol::ALL
@@ -259,7 +269,10 @@ impl Judged<'_> {
             });
         }
         // Whoever declares no port may listen on any.
-        if others_known || !self.pods.iter().all(|(_, pod)| !pod.ports.is_empty()) || self.is_scraped(number)
+        if !self.are_all
+            || others_known
+            || !self.pods.iter().all(|(_, pod)| !pod.ports.is_empty())
+            || self.is_scraped(number)
         {
             return None;
         }
@@ -355,7 +368,8 @@ impl Judged<'_> {
 mod tests {
     use super::RULE;
     use crate::cluster::Scraping;
-    use crate::lint::testing::{Live, found, good, ports, shown};
+    use crate::lint::testing::{Live, found, good, policy, ports, shown};
+    use crate::lint::{Severities, Survey, judge};
 
     fn with_service() -> Live {
         Live::default().service(
@@ -410,6 +424,31 @@ mod tests {
             "{podSelector: {}, egress: [{to: [{podSelector: {matchLabels: {app: later}}}], ports: [{port: https}]}]}",
         ] {
             good(&RULE, &Live::default(), spec);
+        }
+        // In some files of many, whoever is meant may be in others.
+        let live = Live::default();
+        for (spec, expected) in [
+            (
+                "{podSelector: {}, egress: [{to: [{namespaceSelector: {}}], ports: [{port: 5999}]}]}",
+                0,
+            ),
+            ("{podSelector: {}, ingress: [{ports: [{port: 5999}]}]}", 0),
+            (
+                "{podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: 5999}]}]}",
+                1,
+            ),
+        ] {
+            let found = judge(
+                &policy(spec),
+                None,
+                Some(&Survey::partial(&live.0)),
+                &Severities::default(),
+            );
+            assert_eq!(
+                found.iter().filter(|finding| finding.code == RULE.code).count(),
+                expected,
+                "{spec}"
+            );
         }
         let undeclared = Live::default().with("shop", "api", |pod| pod.ports.clear());
         good(
