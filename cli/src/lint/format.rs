@@ -108,7 +108,8 @@ fn sarif(findings: &[Located]) -> Value {
         let finding = &located.finding;
         json!({
             "ruleId": finding.code,
-            "ruleIndex": rules::ALL.iter().position(|rule| rule.code == finding.code),
+            // What label standards ask for is no rule of this list.
+            "ruleIndex": rules::ALL.iter().position(|rule| rule.code == finding.code).map_or(json!(-1), |index| json!(index)),
             "level": level(finding.severity),
             "message": {"text": finding.to_string()},
             "locations": [{

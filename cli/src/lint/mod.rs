@@ -2,6 +2,7 @@
 
 mod fix;
 mod format;
+mod labels;
 
 use std::io::Write;
 
@@ -16,7 +17,8 @@ use crate::{Error, Outcome};
 
 /// Find what is wrong with policies
 ///
-/// Judges by the rules of the admission webhook, and by those that only files can show; `ringfence rules` explains them. Selectors are compared with the
+/// Judges by the rules of the admission webhook, and by those that only files can show; `ringfence rules` explains them. Namespaces are held to the
+/// LabelStandards of the input. Selectors are compared with the
 /// pods and namespaces that are in the input. What may well live elsewhere is not complained about, unless the input is said to be
 /// complete.
 #[derive(Debug, clap::Args)]
@@ -207,7 +209,7 @@ pub fn findings(mut reading: Reading, severities: &Severities, complete: bool) -
     } else {
         Survey::partial(&reading.cluster)
     };
-    let mut all = Vec::new();
+    let mut all = labels::findings(&reading.labelled, &reading.cluster);
     for source in reading.policies {
         let written = source.node.clone().into_json();
         let found = judge(&source.object, Some(&written), Some(&survey), severities);

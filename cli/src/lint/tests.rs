@@ -105,3 +105,57 @@ fn levels_are_codes_with_a_level() {
     assert_eq!(level("NP001=off"), Ok(("NP001".to_owned(), Level::Off)));
     assert!(level("NP001").is_err() && level("NP001=loud").is_err());
 }
+
+#[test]
+fn namespaces_are_held_to_the_standards_of_the_input_and_standards_are_read() {
+    let text = "\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: shop
+  labels:
+    team: red
+    tier: fornt
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: other}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: kube-system}}
+---
+apiVersion: ringfence.dev/v1alpha1
+kind: LabelStandard
+metadata: {name: teams}
+spec:
+  labels:
+  - key: team
+  - {key: tier, required: false, allowedValues: [front, back]}
+---
+apiVersion: ringfence.dev/v1alpha1
+kind: LabelStandard
+metadata: {name: broken}
+spec:
+  labels:
+  - key: zone
+    required: false
+    pattern: (
+---
+{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: implied}}
+";
+    let reading = read_texts([("labels.yaml", text)], &read::Options::default());
+    assert_eq!(reading.problems, []);
+    let found = findings(reading, &Severities::default(), false);
+    let places: Vec<String> = found
+        .iter()
+        .map(|located| {
+            let finding = &located.finding;
+            format!("{} {} {}", located.line, finding.code, finding.object)
+        })
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "7 LB002 Namespace shop",
+            "9 LB001 Namespace other",
+            "28 LS001 LabelStandard broken"
+        ]
+    );
+}

@@ -15,7 +15,7 @@ mod tree;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use ringfence_netpol::cluster::Cluster;
+use ringfence_netpol::cluster::{Cluster, Key};
 
 pub use problem::Problem;
 pub use tree::{Entry, Node, Place, Value};
@@ -49,6 +49,8 @@ impl Default for Options {
 pub struct Reading {
     pub cluster: Cluster,
     pub policies: Vec<PolicySource>,
+    /// The namespaces, and the standards that their labels are held to.
+    pub labelled: Vec<LabelSource>,
     /// In the order in which they were met.
     pub problems: Vec<Problem>,
     /// How many objects were taken.
@@ -63,6 +65,16 @@ pub struct Reading {
 #[derive(Debug)]
 pub struct PolicySource {
     pub object: NetworkPolicy,
+    pub file: String,
+    /// The object with its lines.
+    pub node: Node,
+}
+
+/// A Namespace or a LabelStandard as it stands in its file.
+#[derive(Debug)]
+pub struct LabelSource {
+    pub kind: &'static str,
+    pub key: Key,
     pub file: String,
     /// The object with its lines.
     pub node: Node,
@@ -124,6 +136,7 @@ fn finish(taker: Taker<'_>, mut problems: Vec<Problem>) -> Reading {
     Reading {
         cluster: taker.assembly.finish(),
         policies: taker.policies,
+        labelled: taker.labelled,
         problems,
         taken: taker.taken,
         passed_over: taker.passed_over,

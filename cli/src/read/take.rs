@@ -15,13 +15,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::tree::{Node, Value};
-use super::{Options, PolicySource, Problem};
+use super::{LabelSource, Options, PolicySource, Problem};
 
 /// Takes objects and keeps account of what it took.
 pub struct Taker<'a> {
     options: &'a Options,
     pub assembly: Assembly,
     pub policies: Vec<PolicySource>,
+    pub labelled: Vec<LabelSource>,
     pub problems: Vec<Problem>,
     /// How many objects were taken.
     pub taken: usize,
@@ -41,9 +42,7 @@ struct Kind {
 
 const KINDS: &[Kind] = &[
     kind("", "Pod", |t, k, n| t.observed::<core::Pod>(k, n, true)),
-    kind("", "Namespace", |t, k, n| {
-        t.observed::<core::Namespace>(k, n, false)
-    }),
+    kind("", "Namespace", |t, k, n| t.kept::<core::Namespace>(k, n)),
     kind("", "Service", |t, k, n| t.observed::<core::Service>(k, n, true)),
     kind("", "ReplicationController", |t, k, n| {
         t.workload::<core::ReplicationController>(k, n)
@@ -98,7 +97,7 @@ const KINDS: &[Kind] = &[
         t.observed::<NamespaceBaseline>(k, n, false)
     }),
     kind("ringfence.dev", "LabelStandard", |t, k, n| {
-        t.observed::<LabelStandard>(k, n, false)
+        t.kept::<LabelStandard>(k, n)
     }),
 ];
 
@@ -112,6 +111,7 @@ impl<'a> Taker<'a> {
             options,
             assembly: Assembly::default(),
             policies: Vec::new(),
+            labelled: Vec::new(),
             problems: Vec::new(),
             taken: 0,
             passed_over: BTreeMap::new(),
@@ -178,6 +178,26 @@ impl<'a> Taker<'a> {
             && self.named(kind, object.meta_mut(), namespaced, line)
         {
             self.assembly.apply(&object);
+        }
+    }
+
+    /// Takes an object that is in no namespace, and keeps where it stands.
+    fn kept<K: Observed + DeserializeOwned + kube::Resource<DynamicType = ()>>(
+        &mut self,
+        kind: &'static str,
+        node: Node,
+    ) {
+        let Some(mut object) = self.typed::<K>(kind, &node) else {
+            return;
+        };
+        if self.named(kind, object.meta_mut(), false, node.line()) {
+            self.assembly.apply(&object);
+            self.labelled.push(LabelSource {
+                kind,
+                key: object.key(),
+                file: self.file().to_owned(),
+                node,
+            });
         }
     }
 

@@ -40,7 +40,7 @@ spec:
         matchLabels:
           name: kube-system   # the usual mistake
     ports:
-    - {port: 53, portocol: UDP}   # and a slip
+    - {port: 123, portocol: UDP}   # and a slip
   - to:
     - ipBlock: {cidr: '10.1.2.3/8'}
     ports: [{port: 443}]
@@ -82,7 +82,7 @@ fn fixed_again(before: &Fixed) -> Fixed {
 #[test]
 fn what_comes_from_an_anchor_is_left_to_its_writer() {
     let text = "
-x: &p [{port: 53, portocol: UDP}]
+x: &p [{port: 123, portocol: UDP}]
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: a, namespace: shop}
