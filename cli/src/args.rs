@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, connlist, diff, generate, lint, rules};
+use crate::{check, completion, connlist, diff, generate, lint, rules};
 
 /// Who reaches whom in Kubernetes, by its NetworkPolicies: explained, compared and judged.
 ///
@@ -32,4 +32,5 @@ pub enum Command {
     Lint(lint::Args),
     Rules(rules::Args),
     Generate(generate::Args),
+    Completion(completion::Args),
 }

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod check;
+pub mod completion;
 pub mod connlist;
 pub mod diff;
 mod edit;
@@ -61,6 +62,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Outcome {
         Command::Generate(args) => generate::run(args, &mut out, err),
         Command::Lint(args) => lint::run(args, &mut out, err),
         Command::Rules(args) => rules::run(args, &mut out),
+        Command::Completion(args) => completion::run(args, &mut out),
     };
     match done.and_then(|outcome| Ok(out.flush().map(|()| outcome)?)) {
         Ok(outcome) => outcome,

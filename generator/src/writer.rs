@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{self, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use ringfence_netpol::api::NamespaceBaseline;
-use ringfence_netpol::baseline::object::{Digest, FIELD_MANAGER};
+use ringfence_netpol::baseline::object::{Digest, FIELD_MANAGER, body};
 use ringfence_netpol::baseline::plan::{Action, Why};
 use serde_json::json;
 
@@ -77,9 +77,10 @@ impl ApiServer {
             force: why != Why::Missing,
             ..PatchParams::apply(FIELD_MANAGER)
         };
+        let body = body(policy).map_err(|error| Error::of_request(name, kube::Error::SerdeError(error)))?;
         let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), namespace);
         let stored = self
-            .within(name, api.patch(name, &parameters, &Patch::Apply(policy)))
+            .within(name, api.patch(name, &parameters, &Patch::Apply(body)))
             .await?;
         if Digest::of_policy(&stored) == digest {
             Ok(())
@@ -196,3 +197,41 @@ impl ApiServer {
 
 /// The API server takes notes of less than 1 KiB; characters may have several bytes.
 const NOTE: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use kube::client::Body;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_applied_is_the_very_body_that_the_command_line_shows() {
+        let policy: NetworkPolicy = serde_yaml_ng::from_str(
+            "{metadata: {name: deny, namespace: shop, labels: {b: '1', a: '2'}, annotations: {x: y}}, spec: {podSelector: {}, policyTypes: [Ingress], ingress: []}}",
+        )
+        .unwrap();
+        let sent: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let seen = Arc::clone(&sent);
+        let stored = serde_json::to_vec(&policy).unwrap();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (seen, stored) = (Arc::clone(&seen), stored.clone());
+            async move {
+                let bytes = request.into_body().collect_bytes().await.unwrap();
+                *seen.lock() = bytes.to_vec();
+                Ok::<_, Infallible>(http::Response::new(Body::from(stored)))
+            }
+        });
+        let writer = ApiServer::new(Client::new(service, "default"), Duration::from_secs(5));
+        let action = Action::Apply {
+            digest: Digest::of_policy(&policy),
+            policy: Box::new(policy.clone()),
+            why: Why::Missing,
+        };
+        writer.execute("shop", &action).await.unwrap();
+        assert_eq!(*sent.lock(), serde_json::to_vec(&body(&policy).unwrap()).unwrap());
+    }
+}

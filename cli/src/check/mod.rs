@@ -124,7 +124,7 @@ fn answer<'a>(args: &Args, cluster: &'a Cluster, policies: &[PolicySource]) -> R
                 let found = policies.iter().find(|source| source.object.key() == *key);
                 found.map(|source| source.object.clone())
             };
-            let mends = mends(&explanation, (from, to), transport, stored);
+            let mends = mends(cluster, &explanation, (from, to), transport, stored);
             let answer = Answer {
                 from,
                 to,

@@ -1,19 +1,20 @@
 //! `generate`: the policies that the generator would apply, with no cluster at hand.
 
+mod facts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use clap::ValueEnum;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use ringfence_netpol::api::NamespaceBaseline;
-use ringfence_netpol::api::baseline::{Fact, FactState};
+use ringfence_netpol::api::baseline::FactState;
+use ringfence_netpol::baseline::object::body;
 use ringfence_netpol::baseline::render::Place;
 use ringfence_netpol::baseline::route::routes;
 use ringfence_netpol::baseline::wanted::{Cause, Problem, wanted};
 use ringfence_netpol::baseline::{Baseline, Baselines};
 use ringfence_netpol::cluster::{Cluster, Key, NAMESPACE_NAME, Namespace};
 use ringfence_netpol::facts::Facts;
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::input::Input;
@@ -63,22 +64,26 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
     let reading = args.input.read(&args.sources, err)?;
     let facts = match &args.facts {
         None => Facts::new(),
-        Some(file) => facts_of(file)?,
+        Some(file) => facts::read(file, &args.input.options())?,
     };
     let (policies, remarks) = policies(&reading.cluster, &args.namespaces, &facts)?;
     for remark in &remarks {
         writeln!(err, "{}", remark.text)?;
     }
+    let bodies: Vec<serde_json::Value> = policies
+        .iter()
+        .map(body)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::Usage(error.to_string()))?;
     match args.output {
         Format::Yaml => {
-            for policy in &policies {
-                let text =
-                    serde_yaml_ng::to_string(policy).map_err(|error| Error::Usage(error.to_string()))?;
+            for body in &bodies {
+                let text = serde_yaml_ng::to_string(body).map_err(|error| Error::Usage(error.to_string()))?;
                 write!(out, "---\n{text}")?;
             }
         }
         Format::Json => {
-            let list = json!({"apiVersion": "v1", "kind": "List", "items": policies});
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": bodies});
             serde_json::to_writer_pretty(&mut *out, &list).map_err(std::io::Error::from)?;
             writeln!(out)?;
         }
@@ -194,28 +199,6 @@ fn chosen(cluster: &Cluster, only: &[String]) -> Vec<(String, Namespace)> {
         (name.clone(), known.unwrap_or_else(new))
     };
     only.into_iter().map(found).collect()
-}
-
-/// The forms that a file with facts may have.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    List(Vec<Fact>),
-    Named { facts: Vec<Fact> },
-    Baseline(Box<NamespaceBaseline>),
-}
-
-fn facts_of(file: &str) -> Result<Facts, Error> {
-    let wrong = |reason: String| Error::Usage(format!("{file}: {reason}"));
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    let written: Written = serde_yaml_ng::from_str(&text).map_err(|_| {
-        wrong("is neither a list of facts nor a NamespaceBaseline with facts in its status".to_owned())
-    })?;
-    let list = match written {
-        Written::List(facts) | Written::Named { facts } => facts,
-        Written::Baseline(baseline) => baseline.status.map(|status| status.facts).unwrap_or_default(),
-    };
-    Ok(list.into_iter().map(|fact| (fact.name.clone(), fact)).collect())
 }
 
 #[cfg(test)]

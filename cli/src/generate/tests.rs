@@ -1,5 +1,7 @@
 //! Rendering without a cluster.
 
+use clap::Parser;
+
 use super::*;
 use crate::read::{self, read_texts};
 
@@ -86,8 +88,75 @@ fn facts_are_read_in_every_form() {
             + &format!("status: {{facts: [{fact}]}}"),
     ] {
         std::fs::write(&file, &text).unwrap();
-        assert_eq!(facts_of(path).unwrap()["dns"].rules.len(), 1, "{text}");
+        assert_eq!(
+            facts::read(path, &read::Options::default()).unwrap()["dns"]
+                .rules
+                .len(),
+            1,
+            "{text}"
+        );
     }
+    let wrong = format!("facts:\n- {fact}\n- name: x\n  state: Maybe\n");
+    std::fs::write(&file, wrong).unwrap();
+    let error = facts::read(path, &read::Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(&format!("{path}:4: state: unknown variant `Maybe`")),
+        "{error}"
+    );
+    let laughs: String = (1..20).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
+        text + &format!(
+            "a{level}: &a{level} [{}]\n",
+            vec![format!("*a{}", level - 1); 10].join(", ")
+        )
+    });
+    std::fs::write(&file, laughs).unwrap();
+    let error = facts::read(path, &read::Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("anchors and aliases"), "{error}");
     std::fs::write(&file, "a: 1").unwrap();
-    assert!(facts_of(path).is_err());
+    assert!(facts::read(path, &read::Options::default()).is_err());
+}
+
+#[test]
+fn the_objects_of_a_list_are_the_very_bodies_that_are_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("b.yaml");
+    std::fs::write(&file, format!("{BASELINE}---{DNS}")).unwrap();
+    let shown = |output: &str| {
+        let args = Only::parse_from(["generate", file.to_str().unwrap(), "-o", output]).args;
+        let mut out = Vec::new();
+        run(&args, &mut out, &mut std::io::sink()).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let reading = read_texts(
+        [("b.yaml", format!("{BASELINE}---{DNS}").as_str())],
+        &read::Options::default(),
+    );
+    let (policies, _) = policies(&reading.cluster, &[], &Facts::new()).unwrap();
+    assert!(!policies.is_empty());
+    let applied: Vec<Vec<u8>> = policies
+        .iter()
+        .map(|policy| serde_json::to_vec(&body(policy).unwrap()).unwrap())
+        .collect();
+    let list: serde_json::Value = serde_json::from_str(&shown("json")).unwrap();
+    let items = list["items"].as_array().unwrap().iter();
+    let items: Vec<Vec<u8>> = items.map(|item| serde_json::to_vec(item).unwrap()).collect();
+    assert_eq!(items, applied);
+    let documents = shown("yaml");
+    let documents: Vec<Vec<u8>> = read::objects(&documents)
+        .unwrap()
+        .into_iter()
+        .filter(|node| !node.is_null())
+        .map(|node| serde_json::to_vec(&node.into_json()).unwrap())
+        .collect();
+    assert_eq!(documents, applied);
+}
+
+#[derive(clap::Parser)]
+struct Only {
+    #[command(flatten)]
+    args: Args,
 }

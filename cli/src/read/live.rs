@@ -1,11 +1,13 @@
 //! Reading a live cluster, through the kubeconfig: the same objects as from files, listed page by page.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy, ServiceCIDR};
 use kube::api::{DynamicObject, ListParams};
 use kube::config::KubeConfigOptions;
 use kube::discovery::{self, ApiGroup};
@@ -15,18 +17,23 @@ use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
 use ringfence_netpol::cluster::{Observed, Owner, Route, gateway};
 use serde::de::DeserializeOwned;
 
-use super::take::Taker;
-use super::tree::Node;
+use super::take::{Taker, is_of_selector};
+use super::tree;
 use super::{Options, PolicySource, Reading, finish, text_sources};
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
+
+/// How long a server may take to be there: somebody is waiting.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Why a cluster cannot be seen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the kubeconfig cannot be used: {0}")]
     Config(String),
+    #[error("the cluster at {server} cannot be reached: {reason}")]
+    Unreachable { server: String, reason: String },
     #[error("{kind} cannot be listed: {error}")]
     List { kind: String, error: kube::Error },
     #[error("what the cluster has of {group} cannot be found out: {error}")]
@@ -54,8 +61,18 @@ pub fn read(context: Option<&str>, sources: &[String], options: &Options) -> Res
                 .map_err(|e| Error::Config(e.to_string())),
             None => Config::infer().await.map_err(|e| Error::Config(e.to_string())),
         }?;
+        let mut config = config;
+        config.connect_timeout = Some(CONNECT);
+        let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
-        read_from(client, sources, options).await
+        let read = read_from(client, sources, options).await;
+        read.map_err(|error| match error {
+            Error::List { error, .. } if !matches!(error, kube::Error::Api(_)) => Error::Unreachable {
+                server,
+                reason: innermost(&error),
+            },
+            error => error,
+        })
     })
 }
 
@@ -74,6 +91,9 @@ async fn read_from(client: Client, sources: &[String], options: &Options) -> Res
     note(each::<Route>(&client, |object| taker.live(&object)).await);
     note(gateways(&client, &mut taker).await);
     let _ = each::<IngressClass>(&client, |object| taker.live(&object)).await;
+    let _ = each::<Node>(&client, |object| taker.live(&object)).await;
+    let _ = each::<EndpointSlice>(&client, |object| taker.live_slice(&object)).await;
+    let _ = each::<ServiceCIDR>(&client, |object| taker.live(&object)).await;
     let _ = each::<NamespaceBaseline>(&client, |object| taker.live(&object)).await;
     let _ = each::<LabelStandard>(&client, |object| taker.live(&object)).await;
     let _ = owners::<ReplicaSet>(&client, &mut taker).await;
@@ -84,6 +104,15 @@ async fn read_from(client: Client, sources: &[String], options: &Options) -> Res
         unseen,
         ..finish(taker, problems)
     })
+}
+
+/// What is behind an error: those around it say only that there was one.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 /// Whether something is there and was not shown; kinds that the cluster does not have are no loss.
@@ -191,9 +220,16 @@ impl Taker<'_> {
         self.taken += 1;
     }
 
+    /// Those that Kubernetes makes of a Service's selector say nothing that its pods do not.
+    fn live_slice(&mut self, object: &EndpointSlice) {
+        if !is_of_selector(object) {
+            self.live(object);
+        }
+    }
+
     fn live_policy(&mut self, object: NetworkPolicy) {
         self.live(&object);
-        let node = Node::from_json(serde_json::to_value(&object).unwrap_or_default());
+        let node = tree::Node::from_json(serde_json::to_value(&object).unwrap_or_default());
         self.policies.push(PolicySource {
             object,
             file: "the cluster".to_owned(),

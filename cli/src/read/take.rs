@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -43,6 +44,8 @@ struct Kind {
 const KINDS: &[Kind] = &[
     kind("", "Pod", |t, k, n| t.observed::<core::Pod>(k, n, true)),
     kind("", "Namespace", |t, k, n| t.kept::<core::Namespace>(k, n)),
+    kind("", "Node", |t, k, n| t.observed::<core::Node>(k, n, false)),
+    kind("discovery.k8s.io", "EndpointSlice", |t, k, n| t.slice(k, n)),
     kind("", "Service", |t, k, n| t.observed::<core::Service>(k, n, true)),
     kind("", "ReplicationController", |t, k, n| {
         t.workload::<core::ReplicationController>(k, n)
@@ -62,6 +65,9 @@ const KINDS: &[Kind] = &[
     kind("networking.k8s.io", "NetworkPolicy", |t, k, n| t.policy(k, n)),
     kind("networking.k8s.io", "Ingress", |t, k, n| {
         t.observed::<networking::Ingress>(k, n, true)
+    }),
+    kind("networking.k8s.io", "ServiceCIDR", |t, k, n| {
+        t.observed::<networking::ServiceCIDR>(k, n, false)
     }),
     kind("networking.k8s.io", "IngressClass", |t, k, n| {
         t.observed::<networking::IngressClass>(k, n, false)
@@ -201,6 +207,16 @@ impl<'a> Taker<'a> {
         }
     }
 
+    fn slice(&mut self, kind: &'static str, node: Node) {
+        let line = node.line();
+        if let Some(mut object) = self.typed::<discovery::EndpointSlice>(kind, &node)
+            && self.named(kind, &mut object.metadata, true, line)
+            && !is_of_selector(&object)
+        {
+            self.assembly.apply(&object);
+        }
+    }
+
     fn workload<W: Workload + DeserializeOwned + kube::Resource<DynamicType = ()>>(
         &mut self,
         kind: &'static str,
@@ -309,6 +325,12 @@ impl<'a> Taker<'a> {
         self.taken += 1;
         true
     }
+}
+
+/// Whether Kubernetes made it of a Service's selector.
+pub fn is_of_selector(slice: &discovery::EndpointSlice) -> bool {
+    let manager = slice.labels().get("endpointslice.kubernetes.io/managed-by");
+    manager.is_some_and(|manager| manager == "endpointslice-controller.k8s.io")
 }
 
 /// Gives nulls the meaning that they have to an API server, which fills what is null with an empty value: a null label is an empty one, a null

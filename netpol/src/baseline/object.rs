@@ -39,6 +39,11 @@ pub const REVISION: &str = "ringfence.dev/revision";
 const OWN_LABELS: [&str; 2] = [MANAGED_BY, BASELINE];
 const OWN_ANNOTATIONS: [&str; 4] = [GENERATION, HASH, DESCRIPTION, RETENTION];
 
+/// The policy as it is sent to the API server, in one form for whoever sends or shows it: all fields in the order of their names.
+pub fn body(policy: &NetworkPolicy) -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(policy)
+}
+
 /// What a policy says, short and comparable. Cryptographic, since an edit must not be able to keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);

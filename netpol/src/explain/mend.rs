@@ -6,8 +6,8 @@ use k8s_openapi::api::networking::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Explanation, Miss};
-use crate::cluster::{Key, NAMESPACE_NAME};
+use super::{Explanation, Miss, reach};
+use crate::cluster::{Cluster, Key, NAMESPACE_NAME};
 use crate::evaluate::Endpoint;
 use crate::policy::Direction;
 use crate::port::{Protocol, Transport};
@@ -23,9 +23,10 @@ const VOLATILE: [&str; 6] = [
     "batch.kubernetes.io/controller-uid",
 ];
 
-/// Everything that has to be applied for the connection to be allowed: for each side that denies, the nearest rule extended if that will do,
-/// else a policy of its own. `stored` finds a policy as it was written.
+/// Everything that has to be applied for the connection to be allowed: for each side that denies, the nearest rule extended if that opens
+/// nothing besides, else a policy of its own. `stored` finds a policy as it was written.
 pub fn mends(
+    cluster: &Cluster,
     explanation: &Explanation,
     (from, to): (Endpoint<'_>, Endpoint<'_>),
     transport: Transport,
@@ -37,7 +38,8 @@ pub fn mends(
             Direction::Egress => (from, to),
             Direction::Ingress => (to, from),
         };
-        let near = side.missed.first().and_then(|miss| {
+        let fits = |miss: &&Miss| reach::is_just(cluster, miss, subject, peer, transport);
+        let near = side.missed.iter().find(fits).and_then(|miss| {
             // Both sides may be mended in one policy.
             let before = mends.iter().position(|(key, _)| *key == miss.rule.policy);
             let policy = match before {
@@ -50,13 +52,18 @@ pub fn mends(
         match near {
             Some((Some(at), _, policy)) => mends[at].1 = policy,
             Some((None, key, policy)) => mends.push((key, policy)),
-            None => mends.extend(addition(side.direction, subject, peer, transport).map(|policy| {
-                let key = Key::new(
-                    policy.metadata.namespace.clone().unwrap_or_default(),
-                    policy.metadata.name.clone().unwrap_or_default(),
+            None => {
+                let pods = reach::isolated_alike(cluster, side, subject, &stored);
+                mends.extend(
+                    addition(side.direction, pods, subject, peer, transport).map(|policy| {
+                        let key = Key::new(
+                            policy.metadata.namespace.clone().unwrap_or_default(),
+                            policy.metadata.name.clone().unwrap_or_default(),
+                        );
+                        (key, policy)
+                    }),
                 );
-                (key, policy)
-            })),
+            }
         }
     }
     mends.into_iter().map(|(_, policy)| policy).collect()
@@ -97,11 +104,12 @@ fn extension(
 /// A policy of its own that allows just this connection, for the pod that it is denied to.
 fn addition(
     direction: Direction,
+    pods: Option<LabelSelector>,
     subject: Endpoint<'_>,
     peer: Endpoint<'_>,
     transport: Transport,
 ) -> Option<k8s::NetworkPolicy> {
-    let Endpoint::Pod { key, pod } = subject else {
+    let Endpoint::Pod { key, .. } = subject else {
         return None;
     };
     let peers = Some(vec![peer_item(&key.namespace, peer)]);
@@ -124,7 +132,7 @@ fn addition(
             ..ObjectMeta::default()
         },
         spec: Some(k8s::NetworkPolicySpec {
-            pod_selector: Some(selector(&pod.labels)),
+            pod_selector: pods,
             policy_types: Some(vec![policy_type.to_owned()]),
             ingress,
             egress,
@@ -180,12 +188,17 @@ fn peer_item(namespace: &str, peer: Endpoint<'_>) -> k8s::NetworkPolicyPeer {
     }
 }
 
-fn selector(labels: &Labels) -> LabelSelector {
-    let stable: Labels = labels
+/// The labels of a pod that outlive it.
+pub(super) fn stable(labels: &Labels) -> Labels {
+    labels
         .iter()
         .filter(|(key, _)| !VOLATILE.contains(&key.as_str()))
         .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+        .collect()
+}
+
+pub(super) fn selector(labels: &Labels) -> LabelSelector {
+    let stable = stable(labels);
     LabelSelector {
         match_labels: (!stable.is_empty()).then_some(stable),
         match_expressions: None,

@@ -1,6 +1,7 @@
 //! Why a connection is allowed or denied: which policies isolate, which rules allow, and which rule nearly did.
 
 mod mend;
+mod reach;
 mod reason;
 
 use crate::cluster::{Cluster, Key};

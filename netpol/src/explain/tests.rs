@@ -105,7 +105,7 @@ fn a_mend_allows_the_connection_and_keeps_the_rest_of_the_policy() {
         let mended = {
             let end = |key| Endpoint::of(&cluster, key).unwrap();
             let explanation = explain(&cluster, end(&from), end(&to), transport);
-            let mut mends = mends(&explanation, (end(&from), end(&to)), transport, |_| {
+            let mut mends = mends(&cluster, &explanation, (end(&from), end(&to)), transport, |_| {
                 Some(policy.clone())
             });
             assert_eq!(mends.len(), 1);
@@ -127,7 +127,10 @@ fn where_no_rule_is_near_a_policy_of_its_own_allows_just_this() {
         let end = |key| Endpoint::of(&cluster, key).unwrap();
         let explanation = explain(&cluster, end(&from), end(&to), transport);
         assert!(explanation.ingress.missed.is_empty());
-        mends(&explanation, (end(&from), end(&to)), transport, |_| None).remove(0)
+        mends(&cluster, &explanation, (end(&from), end(&to)), transport, |_| {
+            None
+        })
+        .remove(0)
     };
     insta::assert_yaml_snapshot!(added);
     cluster.apply(&added);
