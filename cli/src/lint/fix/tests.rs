@@ -51,7 +51,13 @@ spec:
 
 #[test]
 fn sure_mends_are_made_where_they_stand() {
-    let fixed = fixed(SHOP);
+    // What else is wrong with it is the matter of other rules.
+    let judge = |texts: &[Text]| {
+        let mut found = judge(texts)?;
+        found.retain(|located| ["NP002", "NP008", "NP009"].contains(&located.finding.code));
+        Ok(found)
+    };
+    let fixed = fix(vec![("a.yaml".to_owned(), SHOP.to_owned())], judge).unwrap();
     assert_eq!((fixed.mended, fixed.left.as_slice()), (4, &[][..]));
     let mut out = Vec::new();
     diff("a.yaml", SHOP, &fixed.texts[0].1, &mut out).unwrap();
