@@ -3,6 +3,8 @@
 //! From the outside in: [`agent`] is the shell, which takes up what the cluster says ([`ringfence_runtime::view`]) and which veths
 //! there are ([`link`], [`gate`]); [`seats`], [`encode`] and the plans in it are pure; [`sync`] brings plans to maps; [`datapath`] is the
 //! kernel's side, and the only module that calls libbpf. `bpf/` beside it is compiled by clang and built into the binary.
+//! On threads of their own, [`census`] counts flows and removes those that have ended, [`ledger`] writes down who was denied what, and
+//! [`canary`] proves that what is loaded works. [`removal`] takes all of it away.
 
 pub mod addresses;
 pub mod agent;

@@ -5,6 +5,7 @@
 
 mod agent;
 mod canary;
+mod capabilities;
 mod conntrack;
 mod cost;
 mod denials;
