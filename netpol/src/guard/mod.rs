@@ -21,7 +21,7 @@ use crate::finding::{Finding, Mend, Object, Severity};
 use crate::requester::{Named, Requester, ServiceAccount};
 
 pub use catalogue::CATALOGUE;
-pub use namespace::judge_namespace;
+pub use namespace::{judge_annotations, judge_namespace};
 pub use policy::{Attempt, judge_policy};
 
 /// A policy that the generator owns is deleted.

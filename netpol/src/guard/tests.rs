@@ -369,11 +369,16 @@ fn what_says_nothing_is_refused_whoever_writes_it() {
         username: "root".to_owned(),
         groups: vec!["system:masters".to_owned()],
     };
+    let found = judge_annotations("shop", Some(&plain), &annotated);
     assert_eq!(
-        of_namespace(Some(&plain), &annotated, &master, "Include"),
-        ["BG009 metadata.annotations[ringfence.dev/severities]"]
+        (found.len(), found[0].code, found[0].field.as_str()),
+        (1, UNREADABLE, "metadata.annotations[ringfence.dev/severities]")
     );
-    assert!(of_namespace(Some(&annotated), &annotated, &master, "Include").is_empty());
+    assert!(judge_annotations("shop", Some(&annotated), &annotated).is_empty());
+    assert!(
+        of_namespace(Some(&plain), &annotated, &master, "Include").is_empty(),
+        "whose it is to say"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use ringfence_netpol::api;
 use ringfence_netpol::cluster::{Key, Namespace, Observed};
 use ringfence_netpol::finding::{Finding, Object};
-use ringfence_netpol::guard::judge_namespace;
+use ringfence_netpol::guard::{judge_annotations, judge_namespace};
 use ringfence_netpol::selector::Labels;
 use ringfence_netpol::standard::{Before, Subject, controller, judge};
 use serde::Deserialize;
@@ -28,11 +28,12 @@ pub(super) fn is_binding(request: &Request) -> bool {
 }
 
 impl Judge<'_> {
-    /// What the labels of a namespace are held to.
+    /// What the labels of a namespace are held to, and whether what is said of it can be understood.
     pub(super) fn namespace(&self) -> Result<Judged, Unreadable> {
         self.changed(|name, before, after| {
+            let mut found = judge_annotations(name, before, after);
             let Some(cluster) = self.cluster else {
-                return Vec::new();
+                return found;
             };
             let subject = Subject {
                 kind: api::Kind::Namespace,
@@ -46,7 +47,8 @@ impl Judge<'_> {
                 requester: self.requester,
                 by_controller: false,
             };
-            judge(&subject, &cluster.standards)
+            found.extend(judge(&subject, &cluster.standards));
+            found
         })
     }
 

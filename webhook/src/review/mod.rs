@@ -278,7 +278,8 @@ fn decide(decision: &mut Decision, judged: Judged, judge: &Judge<'_>, now: i64) 
 
 /// Whether a finding is about who does something, and not about what: only that can be an emergency's.
 fn is_glass(code: &str) -> bool {
-    code.starts_with("BG") || matches!(code, standard::IMMUTABLE | standard::PROTECTED)
+    (code.starts_with("BG") && code != guard::UNREADABLE)
+        || matches!(code, standard::IMMUTABLE | standard::PROTECTED)
 }
 
 impl<'a> Judge<'a> {
