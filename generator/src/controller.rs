@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::schedule::{Pace, Turn};
+use crate::touched::Seen;
 
 /// How long what was written may stay unseen, as when the watch of policies lags behind that of namespaces, before it is written
 /// again.
@@ -28,31 +29,13 @@ pub struct Job {
     pub actions: Vec<Action>,
 }
 
-/// What may be other than at the last look.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// Namespaces, and what is in them.
-    pub namespaces: BTreeSet<String>,
-    /// Baselines, and what their facts are found in.
-    pub baselines: bool,
-    /// Whatever there is.
-    pub everything: bool,
-}
-
-impl Touched {
-    pub fn everything() -> Self {
-        Self {
-            everything: true,
-            ..Self::default()
-        }
-    }
-}
-
 /// What follows from a look.
 #[derive(Debug, Default, PartialEq)]
 pub struct Look {
     pub jobs: Vec<Job>,
     pub notices: Vec<Notice>,
+    /// How many namespaces were looked at.
+    pub namespaces: usize,
 }
 
 /// Something that those who work in a namespace should hear of.
@@ -81,6 +64,7 @@ pub struct Controller {
     slots: BTreeMap<String, Slot>,
     /// The names of the slots that are not settled.
     pending: BTreeSet<String>,
+    seen: Seen,
     running: usize,
     looked: bool,
 }
@@ -123,6 +107,7 @@ impl Controller {
             revision: 0,
             slots: BTreeMap::new(),
             pending: BTreeSet::new(),
+            seen: Seen::default(),
             running: 0,
             looked: false,
         }
@@ -134,8 +119,9 @@ impl Controller {
 
     /// Looks at what was touched and at what is still to be done, and says what is to be done now. The cluster must be known as a
     /// whole: what is not in it is not there.
-    pub fn look(&mut self, cluster: &Cluster, touched: &Touched, now: Instant) -> Look {
+    pub fn look(&mut self, cluster: &Cluster, now: Instant) -> Look {
         let timer = self.metrics.passes.start_timer();
+        let touched = self.seen.follow(cluster);
         let mut everything = touched.everything || !self.looked;
         if everything || touched.baselines {
             let baselines = Baselines::read(cluster, &self.baselines.facts());
@@ -192,6 +178,7 @@ impl Controller {
         now: Instant,
         look: &mut Look,
     ) {
+        look.namespaces += 1;
         let records = stored(&cluster.policy_records, name);
         let routes = match self.baselines.are_routed() {
             true => routes(cluster, name),

@@ -18,6 +18,8 @@ pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod statuses;
+mod touched;
+pub mod watch;
 pub mod writer;
 
 #[cfg(test)]

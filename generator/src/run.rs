@@ -1,23 +1,20 @@
 //! The loop: a change in the view, the end of a job or a time that has come → one look → jobs and statuses.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Service};
-use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use ringfence_netpol::baseline::object::PolicyObject;
 use ringfence_netpol::baseline::plan::Action;
 use ringfence_netpol::cluster::Cluster;
 use ringfence_runtime::lease::Leadership;
-use ringfence_runtime::view::{Change, View};
+use ringfence_runtime::view::View;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use crate::controller::{Controller, Job, Look, Touched};
+use crate::controller::{Controller, Job, Look};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::settings::Writes;
@@ -92,7 +89,7 @@ impl<W: Writer> Runner<W> {
     }
 
     async fn work(mut self, view: &View) {
-        let (mut progress, changes, mut looked) = (view.subscribe(), view.changes(), false);
+        let mut progress = view.subscribe();
         let mut rested = Instant::now();
         let mut wake = Some(rested);
         loop {
@@ -121,10 +118,7 @@ impl<W: Writer> Runner<W> {
                 wake = Some(rested);
                 continue;
             }
-            let told = self.look(
-                view,
-                touched(&changes.take(), !std::mem::replace(&mut looked, true)),
-            );
+            let told = self.look(view);
             let end = Instant::now();
             rested = end + (end - start) * SHARE;
             wake = [self.controller.wake(end), told].into_iter().flatten().min();
@@ -133,11 +127,11 @@ impl<W: Writer> Runner<W> {
     }
 
     /// Looks, and sets going what follows; when to look again because of what is to be said.
-    fn look(&mut self, view: &View, touched: Touched) -> Option<Instant> {
+    fn look(&mut self, view: &View) -> Option<Instant> {
         let now = Instant::now();
-        let (Look { jobs, notices }, statuses, wake) = {
+        let (Look { jobs, notices, .. }, statuses, wake) = {
             let cluster = view.read();
-            let look = self.controller.look(&cluster, &touched, now);
+            let look = self.controller.look(&cluster, now);
             let (statuses, wake) = self.statuses(&cluster, now);
             (look, statuses, wake)
         };
@@ -201,31 +195,6 @@ impl<W: Writer> Runner<W> {
             self.controller.finished(&namespace, result, Instant::now());
         }
     }
-}
-
-/// What a controller must look at after some changes.
-fn touched(changes: &BTreeSet<Change>, first: bool) -> Touched {
-    let mut touched = Touched {
-        everything: first,
-        ..Touched::default()
-    };
-    for change in changes {
-        let (is_namespace, is_policy) = (change.is::<Namespace>(), change.is::<PolicyObject>());
-        let routes = change.is::<Ingress>() || change.is::<Service>();
-        match &change.key {
-            None if is_namespace || is_policy || routes => touched.everything = true,
-            Some(key) if is_namespace => {
-                touched.namespaces.insert(key.name.clone());
-            }
-            Some(key) if is_policy || routes => {
-                touched.namespaces.insert(key.namespace.clone());
-            }
-            _ => {}
-        }
-        // A namespace may vouch for what runs in it; of Ingresses and policies no fact is made.
-        touched.baselines |= !is_policy && !change.is::<Ingress>();
-    }
-    touched
 }
 
 async fn execute<W: Writer>(

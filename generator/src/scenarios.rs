@@ -1,6 +1,6 @@
 //! Named scenarios of the controller against a model of the API server, in a time of their own: no I/O, no waiting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -11,11 +11,11 @@ use prometheus::Registry;
 use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::object::PolicyObject;
 use ringfence_netpol::baseline::plan::Action;
-use ringfence_netpol::cluster::{Cluster, Key};
+use ringfence_netpol::cluster::Cluster;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::controller::{Controller, Job, Look, Notice, Touched};
+use crate::controller::{Controller, Job, Look, Notice};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::schedule::Pace;
@@ -33,8 +33,6 @@ struct World {
     statuses: Statuses,
     metrics: Metrics,
     cluster: Cluster,
-    /// As it was at the last look.
-    seen: Cluster,
     notices: Vec<Notice>,
     stored: BTreeMap<(String, String), NetworkPolicy>,
     uids: u64,
@@ -52,7 +50,6 @@ impl World {
             statuses: Statuses::default(),
             metrics,
             cluster: Cluster::default(),
-            seen: Cluster::default(),
             notices: Vec::new(),
             stored: BTreeMap::new(),
             uids: 0,
@@ -81,42 +78,10 @@ impl World {
         self.cluster.apply(&namespace);
     }
 
-    /// As the loop does: only at what differs.
     fn look(&mut self) -> Vec<Job> {
-        let touched = self.touched();
-        let Look { jobs, notices } = self.controller.look(&self.cluster, &touched, self.now);
+        let Look { jobs, notices, .. } = self.controller.look(&self.cluster, self.now);
         self.notices.extend(notices);
         jobs
-    }
-
-    /// What differs from the last look, and no more.
-    fn touched(&mut self) -> Touched {
-        let mut touched = Touched {
-            baselines: self.seen.baselines != self.cluster.baselines,
-            ..Touched::default()
-        };
-        let names = |cluster: &Cluster| -> BTreeSet<String> {
-            cluster
-                .namespaces
-                .iter()
-                .map(|(key, _)| key.name.clone())
-                .collect()
-        };
-        for name in names(&self.cluster).union(&names(&self.seen)) {
-            let key = Key::cluster(name.as_str());
-            let of = |cluster: &Cluster| {
-                let policies = cluster.policy_records.in_namespace(name);
-                let policies: Vec<_> = policies
-                    .map(|(key, record)| (key.clone(), record.clone()))
-                    .collect();
-                (cluster.namespaces.get(&key).cloned(), policies)
-            };
-            if of(&self.cluster) != of(&self.seen) {
-                touched.namespaces.insert(name.clone());
-            }
-        }
-        self.seen = self.cluster.clone();
-        touched
     }
 
     /// Carries out jobs as the API server would, and lets the controller know.
@@ -409,29 +374,21 @@ fn a_namespace_hears_once_that_an_object_of_its_own_is_in_the_way() {
 }
 
 #[test]
-fn a_look_that_finds_nothing_touched_looks_at_nothing() {
-    let mut world = World::new(16);
+fn a_look_costs_what_was_touched_and_not_what_there_is() {
+    let mut world = World::new(256);
     for n in 0..50 {
         world.namespace(&format!("ns-{n}"));
     }
     world.settle();
-    // What a look does not look at it does not notice.
-    world.cluster.policy_records = ringfence_netpol::cluster::Store::default();
-    let unseen = world
-        .controller
-        .look(&world.cluster, &Touched::default(), world.now);
-    assert_eq!(unseen, Look::default());
-    let one = Touched {
-        namespaces: BTreeSet::from(["ns-7".to_owned()]),
-        ..Touched::default()
-    };
     world.now += PACE.limit;
-    let seen = world.controller.look(&world.cluster, &one, world.now);
-    assert_eq!(
-        seen.jobs
-            .iter()
-            .map(|job| job.namespace.as_str())
-            .collect::<Vec<_>>(),
-        ["ns-7"]
+    let looked_at = |world: &mut World| world.controller.look(&world.cluster, world.now).namespaces;
+    assert_eq!(looked_at(&mut world), 0);
+    world.delete("ns-7", "allow-dns");
+    assert_eq!(looked_at(&mut world), 1);
+    world.baseline(
+        "another",
+        json!({"namespaceSelector": {}, "policies": [
+        {"name": "own", "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}]}),
     );
+    assert_eq!(looked_at(&mut world), 50, "a baseline concerns them all");
 }

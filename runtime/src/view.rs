@@ -4,18 +4,16 @@
 //! matters are the readers woken. A lost connection is retried for ever, with back-off; meanwhile the last state
 //! stays, so that nothing which was right is undone by an outage.
 
-use std::any::TypeId;
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard};
 use prometheus::{IntCounterVec, Opts, Registry};
 use ringfence_netpol::cluster::{Cluster, Key, Observed};
 use serde::de::DeserializeOwned;
@@ -69,35 +67,7 @@ pub struct View {
 struct Shared {
     cluster: RwLock<Cluster>,
     progress: watch::Sender<Progress>,
-    /// What each follower has not taken yet.
-    followers: Mutex<Vec<Weak<Mutex<BTreeSet<Change>>>>>,
     errors: IntCounterVec,
-}
-
-/// Something that changed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Change {
-    kind: TypeId,
-    /// `None`: the kind was listed anew, and any of its objects may be another.
-    pub key: Option<Key>,
-}
-
-impl Change {
-    /// Whether it is of this kind.
-    pub fn is<K: 'static>(&self) -> bool {
-        self.kind == TypeId::of::<K>()
-    }
-}
-
-/// What changed in a view since it was last asked: for whoever would rather not look at everything again.
-pub struct Changes(Arc<Mutex<BTreeSet<Change>>>);
-
-impl Changes {
-    /// What changed since the last call; an object that changed several times stands there once. Asked before the view is
-    /// read, it names at least everything that the view then shows.
-    pub fn take(&self) -> BTreeSet<Change> {
-        std::mem::take(&mut self.0.lock())
-    }
 }
 
 /// How far a view has come.
@@ -135,7 +105,6 @@ impl View {
             shared: Arc::new(Shared {
                 cluster: RwLock::default(),
                 progress,
-                followers: Mutex::default(),
                 errors,
             }),
         })
@@ -159,15 +128,6 @@ impl View {
     /// Wakes on every change that matters, and when a kind is first listed.
     pub fn subscribe(&self) -> watch::Receiver<Progress> {
         self.shared.progress.subscribe()
-    }
-
-    /// Begins to note what changes, for one follower.
-    pub fn changes(&self) -> Changes {
-        let pending = Arc::new(Mutex::default());
-        let mut followers = self.shared.followers.lock();
-        followers.retain(|follower| follower.strong_count() > 0);
-        followers.push(Arc::downgrade(&pending));
-        Changes(pending)
     }
 
     pub fn progress(&self) -> Progress {
@@ -233,19 +193,19 @@ impl View {
                         let list = std::mem::take(&mut list);
                         tracing::debug!(kind, objects = list.len(), "listed");
                         let first = !std::mem::replace(&mut listed, true);
-                        self.change::<K>(first, None, |cluster| cluster.reset::<K>(list));
+                        self.change(first, |cluster| cluster.reset::<K>(list));
                     }
                     Ok(Some(watcher::Event::Apply(object))) => {
-                        self.change::<K>(false, Some(object.key()), |cluster| cluster.apply(&object))
+                        self.change(false, |cluster| cluster.apply(&object))
                     }
                     Ok(Some(watcher::Event::Delete(object))) => {
-                        self.change::<K>(false, Some(object.key()), |cluster| cluster.delete(&object));
+                        self.change(false, |cluster| cluster.delete(&object));
                     }
                     Ok(None) => return,
                     Err(error) if served == Served::Perhaps && is_unknown_kind(&error) => {
                         list.clear();
                         let first = !std::mem::replace(&mut listed, true);
-                        self.change::<K>(first, None, |cluster| cluster.reset::<K>([]));
+                        self.change(first, |cluster| cluster.reset::<K>([]));
                         if first {
                             tracing::info!(
                                 kind,
@@ -263,27 +223,8 @@ impl View {
         }
     }
 
-    fn change<K: Watchable>(
-        &self,
-        first_list: bool,
-        key: Option<Key>,
-        change: impl FnOnce(&mut Cluster) -> bool,
-    ) {
-        let changed = {
-            let mut cluster = self.shared.cluster.write();
-            let changed = change(&mut cluster);
-            if changed {
-                let change = Change {
-                    kind: TypeId::of::<K>(),
-                    key,
-                };
-                let followers = self.shared.followers.lock();
-                for follower in followers.iter().filter_map(Weak::upgrade) {
-                    follower.lock().insert(change.clone());
-                }
-            }
-            changed
-        };
+    fn change(&self, first_list: bool, change: impl FnOnce(&mut Cluster) -> bool) {
+        let changed = change(&mut self.shared.cluster.write());
         if changed || first_list {
             self.shared.progress.send_modify(|progress| {
                 progress.revision += u64::from(changed);

@@ -49,7 +49,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(
         name = "Revision",
         type_ = "string",
-        json_path = ".metadata.annotations['ringfence\\.dev/revision']",
+        json_path = ".metadata.annotations.ringfence\\.dev/revision",
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

@@ -150,16 +150,39 @@ pub enum PolicyRecord {
         baseline: String,
         uid: String,
         digest: Digest,
-        /// It has no rules: whatever it selects is closed.
-        denies: bool,
+        closes: Closes,
         /// It outlives its baseline.
         kept: bool,
     },
 }
 
-/// Whether a specification has no rules.
-pub(super) fn denies(spec: Option<&NetworkPolicySpec>) -> bool {
-    spec.is_some_and(|spec| spec.ingress.iter().flatten().count() + spec.egress.iter().flatten().count() == 0)
+/// How much a policy closes by itself, most first: the order in which policies come, and the reverse of that in which they go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Closes {
+    /// Every pod, in both directions: a default deny.
+    Everything,
+    /// It has no rules: whatever it selects is closed.
+    Something,
+    /// It has rules, and opens as much as these say.
+    Nothing,
+}
+
+impl Closes {
+    pub(super) fn of(spec: Option<&NetworkPolicySpec>) -> Self {
+        let Some(spec) = spec else { return Self::Nothing };
+        if spec.ingress.iter().flatten().count() + spec.egress.iter().flatten().count() > 0 {
+            return Self::Nothing;
+        }
+        let every_pod = spec.pod_selector.as_ref().is_none_or(|pods| {
+            pods.match_labels.iter().flatten().count() + pods.match_expressions.iter().flatten().count() == 0
+        });
+        let directions = spec.policy_types.as_ref().map_or(1, Vec::len);
+        if every_pod && directions == 2 {
+            Self::Everything
+        } else {
+            Self::Something
+        }
+    }
 }
 
 impl PolicyRecord {
@@ -190,7 +213,7 @@ impl PolicyRecord {
             baseline: label(BASELINE).cloned().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             digest: Digest::of_policy(policy),
-            denies: denies(policy.spec.as_ref()),
+            closes: Closes::of(policy.spec.as_ref()),
             kept: annotation(RETENTION).is_some_and(|retention| retention == KEEP),
         }
     }

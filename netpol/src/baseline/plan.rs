@@ -4,6 +4,7 @@
 //! be there cannot be, nothing of a baseline that still takes the namespace is removed. So a namespace that stays closed is
 //! closed at every step, wherever the execution ends.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -108,7 +109,7 @@ pub fn plan(place: Place<'_>, baselines: &Baselines, stored: &BTreeMap<&str, &Po
         let PolicyRecord::Owned {
             baseline,
             uid,
-            denies,
+            closes,
             kept,
             ..
         } = record
@@ -129,10 +130,10 @@ pub fn plan(place: Place<'_>, baselines: &Baselines, stored: &BTreeMap<&str, &Po
                 name: (*policy).to_owned(),
                 uid: uid.clone(),
             };
-            removals.push((*denies, action));
+            removals.push((*closes, action));
         }
     }
-    removals.sort_by_key(|(denies, _)| *denies); // what closes goes last
+    removals.sort_by_key(|(closes, _)| Reverse(*closes)); // what closes goes last
     plan.actions
         .extend(removals.into_iter().map(|(_, action)| action));
     plan

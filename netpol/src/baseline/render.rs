@@ -15,8 +15,8 @@ use crate::facts::Facts;
 use crate::policy::{self, Direction, Policy};
 
 use super::object::{
-    BASELINE, DESCRIPTION, Digest, GENERATION, HASH, KEEP, MANAGED_BY, MANAGER, REMOVE, RETENTION, REVISION,
-    denies,
+    BASELINE, Closes, DESCRIPTION, Digest, GENERATION, HASH, KEEP, MANAGED_BY, MANAGER, REMOVE, RETENTION,
+    REVISION,
 };
 use super::route::RoutedService;
 use super::template::{Defect, Rule, Template, fill_peer, fill_selector, parse_text, rules};
@@ -27,8 +27,7 @@ use super::variable;
 pub struct Rendered {
     pub policy: NetworkPolicy,
     pub digest: Digest,
-    /// It has no rules: whatever it selects is closed.
-    pub denies: bool,
+    pub closes: Closes,
 }
 
 /// Why a policy cannot be rendered for a namespace.
@@ -124,7 +123,7 @@ fn render_policy(
     }
     Ok(Rendered {
         digest: Digest::of_policy(&object),
-        denies: denies(object.spec.as_ref()),
+        closes: Closes::of(object.spec.as_ref()),
         policy: object,
     })
 }

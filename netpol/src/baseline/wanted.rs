@@ -102,6 +102,6 @@ pub fn wanted<'a>(place: Place<'_>, baselines: &'a Baselines) -> Wanted<'a> {
             }
         }
     }
-    wanted.policies.sort_by_key(|(_, wanted)| !wanted.rendered.denies); // stable: the templates' order otherwise
+    wanted.policies.sort_by_key(|(_, wanted)| wanted.rendered.closes); // stable: the templates' order otherwise
     wanted
 }

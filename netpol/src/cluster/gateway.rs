@@ -427,6 +427,10 @@ macro_rules! routes {
                 &mut cluster.gateway_routes
             }
 
+            fn owns(key: &Key) -> bool {
+                key.name.strip_suffix(']').is_some_and(|name| name.ends_with(&format!("[{}", $kind.name())))
+            }
+
             /// Routes of several kinds may have the same name.
             fn key(&self) -> Key {
                 let meta = &self.metadata;

@@ -34,6 +34,11 @@ pub trait Observed {
     /// Where it is kept.
     fn store(cluster: &mut Cluster) -> &mut Store<Self::Entry>;
 
+    /// Whether what stands under a key is of this kind, where several kinds share a store.
+    fn owns(_: &Key) -> bool {
+        true
+    }
+
     fn key(&self) -> Key {
         let meta = self.meta();
         Key::new(
@@ -56,7 +61,7 @@ impl Cluster {
 
     /// Takes the result of a new list of a kind; whether anything that matters changed.
     pub fn reset<K: Observed>(&mut self, entries: impl IntoIterator<Item = (Key, K::Entry)>) -> bool {
-        K::store(self).reset(entries)
+        K::store(self).reset_within(entries, K::owns)
     }
 }
 

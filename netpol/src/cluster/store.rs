@@ -48,10 +48,19 @@ impl<T: PartialEq> Store<T> {
 
     /// Replaces everything by the result of a new list; whether that changed anything.
     pub fn reset(&mut self, objects: impl IntoIterator<Item = (Key, T)>) -> bool {
+        self.reset_within(objects, |_| true)
+    }
+
+    /// The same for a part of the store: what is not `own` stays.
+    pub fn reset_within(
+        &mut self,
+        objects: impl IntoIterator<Item = (Key, T)>,
+        own: impl Fn(&Key) -> bool,
+    ) -> bool {
         let fresh: BTreeMap<Key, T> = objects.into_iter().collect();
         let mut changed: Vec<Key> = Vec::new();
         self.objects.retain(|key, _| {
-            let stays = fresh.contains_key(key);
+            let stays = fresh.contains_key(key) || !own(key);
             if !stays {
                 changed.push(key.clone());
             }
@@ -144,6 +153,15 @@ mod tests {
         assert!(store.reset([(Key::new("a", "kept"), 2)]));
         assert!(!store.reset([(Key::new("a", "kept"), 2)]));
         assert_eq!(store.iter().collect::<Vec<_>>(), [(&Key::new("a", "kept"), &2)]);
+    }
+
+    #[test]
+    fn a_reset_within_a_part_leaves_the_rest() {
+        let mut store = Store::default();
+        store.apply(Key::new("a", "x[One]"), 1);
+        store.apply(Key::new("a", "x[Two]"), 2);
+        assert!(store.reset_within([], |key| key.name.ends_with("[One]")));
+        assert_eq!(store.keys().collect::<Vec<_>>(), [&Key::new("a", "x[Two]")]);
     }
 
     #[test]

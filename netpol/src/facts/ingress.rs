@@ -1,7 +1,7 @@
-//! Where the cluster's ingress controllers really run: IngressClass → controller → pods.
+//! Where the cluster's ingress controllers really run: IngressClass or GatewayClass → controller → pods.
 //!
 //! Who can label a pod must not be able to become an ingress controller, since its peers may reach every namespace. So the labels
-//! of well-known controllers count only in namespaces that vouch for it: the one that Helm noted on the IngressClass (which only
+//! of well-known controllers count only in namespaces that vouch for it: the one that Helm noted on the class (which only
 //! an administrator can write), and for a class without such a note the one in which the controller's own instructions install it. Pods elsewhere
 //! that look like a controller are named in the status, to be pinned if they are one.
 
@@ -15,8 +15,8 @@ use super::{Finding, Findings, peers, pods_of};
 
 /// A well-known controller.
 struct Known {
-    /// What IngressClasses name it by; what follows a further slash is the instance.
-    controller: &'static str,
+    /// What IngressClasses and GatewayClasses name it by; what follows a further slash is the instance.
+    controllers: &'static [&'static str],
     /// The labels of its pods, one entry for each way to install it.
     pods: &'static [&'static [(&'static str, &'static str)]],
     /// Where its instructions install it.
@@ -26,9 +26,9 @@ struct Known {
 const NAME: &str = "app.kubernetes.io/name";
 const COMPONENT: &str = "app.kubernetes.io/component";
 
-static KNOWN: [Known; 8] = [
+static KNOWN: [Known; 10] = [
     Known {
-        controller: "k8s.io/ingress-nginx",
+        controllers: &["k8s.io/ingress-nginx"],
         pods: &[
             &[(NAME, "ingress-nginx"), (COMPONENT, "controller")],
             &[(NAME, "rke2-ingress-nginx"), (COMPONENT, "controller")],
@@ -37,33 +37,36 @@ static KNOWN: [Known; 8] = [
         namespaces: &["ingress-nginx", "kube-system", "ingress"],
     },
     Known {
-        controller: "traefik.io/ingress-controller",
+        controllers: &["traefik.io/ingress-controller", "traefik.io/gateway-controller"],
         pods: &[&[(NAME, "traefik")]],
         namespaces: &["traefik", "traefik-system", "kube-system"],
     },
     Known {
-        controller: "nginx.org/ingress-controller",
+        controllers: &["nginx.org/ingress-controller"],
         pods: &[&[(NAME, "nginx-ingress")], &[("app", "nginx-ingress")]],
         namespaces: &["nginx-ingress"],
     },
     Known {
-        controller: "haproxy.org/ingress-controller",
+        controllers: &["haproxy.org/ingress-controller", "haproxy.org/gateway-controller"],
         pods: &[&[(NAME, "kubernetes-ingress")], &[("run", "haproxy-ingress")]],
         namespaces: &["haproxy-controller"],
     },
     Known {
-        controller: "haproxy-ingress.github.io/controller",
+        controllers: &["haproxy-ingress.github.io/controller"],
         pods: &[&[(NAME, "haproxy-ingress")]],
         namespaces: &["ingress-controller", "haproxy-ingress"],
     },
     Known {
         // Contour is the control plane; connections come from its Envoys.
-        controller: "projectcontour.io",
+        controllers: &["projectcontour.io"],
         pods: &[&[(NAME, "contour"), (COMPONENT, "envoy")], &[("app", "envoy")]],
         namespaces: &["projectcontour"],
     },
     Known {
-        controller: "ingress-controllers.konghq.com/kong",
+        controllers: &[
+            "ingress-controllers.konghq.com/kong",
+            "konghq.com/kic-gateway-controller",
+        ],
         pods: &[
             &[(NAME, "kong"), (COMPONENT, "app")],
             &[(NAME, "gateway"), (COMPONENT, "app")],
@@ -71,17 +74,38 @@ static KNOWN: [Known; 8] = [
         namespaces: &["kong"],
     },
     Known {
-        controller: "istio.io/ingress-controller",
-        pods: &[&[("istio", "ingressgateway")], &[("istio", "ingress")]],
+        controllers: &["istio.io/ingress-controller", "istio.io/gateway-controller"],
+        pods: &[
+            &[("istio", "ingressgateway")],
+            &[("istio", "ingress")],
+            // Of a Gateway in these namespaces.
+            &[("gateway.istio.io/managed", "istio.io-gateway-controller")],
+        ],
         namespaces: &["istio-system", "istio-ingress"],
+    },
+    Known {
+        controllers: &["gateway.envoyproxy.io/gatewayclass-controller"],
+        pods: &[&[
+            ("app.kubernetes.io/managed-by", "envoy-gateway"),
+            (COMPONENT, "proxy"),
+        ]],
+        namespaces: &["envoy-gateway-system"],
+    },
+    Known {
+        controllers: &["gateway.nginx.org/nginx-gateway-controller"],
+        pods: &[&[(NAME, "nginx-gateway-fabric")], &[(NAME, "nginx-gateway")]],
+        namespaces: &["nginx-gateway"],
     },
 ];
 
 impl Known {
     fn serves(&self, controller: &str) -> bool {
-        controller
-            .strip_prefix(self.controller)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let names = |name: &&str| {
+            controller
+                .strip_prefix(*name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.controllers.iter().any(|name| names(&name))
     }
 
     fn labels(&self) -> impl Iterator<Item = Vec<(String, String)>> {
@@ -99,18 +123,34 @@ pub(super) fn find(cluster: &Cluster) -> Findings {
         forget_gone: true,
         ..Findings::default()
     };
+    let ingress = cluster.ingress_classes.iter().map(|(key, class)| {
+        let release = class.release_namespace.as_deref();
+        (
+            ("IngressClass", class.controller.as_str()),
+            release,
+            key.name.as_str(),
+        )
+    });
+    let gateway = cluster.gateway_classes.iter().map(|(key, class)| {
+        let release = class.release_namespace.as_deref();
+        (
+            ("GatewayClass", class.controller.as_str()),
+            release,
+            key.name.as_str(),
+        )
+    });
     // Several classes may be served by one controller.
-    let mut controllers: BTreeMap<&str, (BTreeSet<&str>, Vec<&str>)> = BTreeMap::new();
-    for (key, class) in cluster.ingress_classes.iter() {
-        let (namespaces, classes) = controllers.entry(class.controller.as_str()).or_default();
-        match &class.release_namespace {
-            Some(namespace) => namespaces.extend([namespace.as_str()]),
-            None => namespaces.extend(known(&class.controller).iter().flat_map(|known| known.namespaces)),
+    let mut controllers: BTreeMap<(&str, &str), (BTreeSet<&str>, Vec<&str>)> = BTreeMap::new();
+    for (controller, release, class) in ingress.chain(gateway) {
+        let (namespaces, classes) = controllers.entry(controller).or_default();
+        match release {
+            Some(namespace) => namespaces.extend([namespace]),
+            None => namespaces.extend(known(controller.1).iter().flat_map(|known| known.namespaces)),
         }
-        classes.push(&key.name);
+        classes.push(class);
     }
-    for (controller, (vouched, classes)) in controllers {
-        let origin = format!("IngressClass {} ({controller})", classes.join(", "));
+    for ((kind, controller), (vouched, classes)) in controllers {
+        let origin = format!("{kind} {} ({controller})", classes.join(", "));
         let result = match known(controller) {
             None => Err(
                 "not a controller that is known here; pin its pods or addresses in \
@@ -125,7 +165,9 @@ pub(super) fn find(cluster: &Cluster) -> Findings {
         });
     }
     if found.findings.is_empty() {
-        found.remarks.push("the cluster has no IngressClass".to_owned());
+        found
+            .remarks
+            .push("the cluster has no IngressClass and no GatewayClass".to_owned());
     }
     found
 }

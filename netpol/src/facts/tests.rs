@@ -22,6 +22,7 @@ fn add(cluster: &mut Cluster, yaml: &str) {
             "Service" => apply::<Service>(cluster, value),
             "Pod" => apply::<CorePod>(cluster, value),
             "IngressClass" => apply::<IngressClass>(cluster, value),
+            "GatewayClass" => apply::<crate::cluster::gateway::GatewayClassObject>(cluster, value),
             "Namespace" => apply::<Namespace>(cluster, value),
             "Node" => apply::<Node>(cluster, value),
             "EndpointSlice" => apply::<EndpointSlice>(cluster, value),
@@ -341,7 +342,10 @@ fn without_a_class_or_with_an_unknown_controller_the_fact_stands_for_nothing() {
     let fact = resolved(&Cluster::default(), INGRESS_CONTROLLERS, &[]);
     assert_eq!(
         (fact.state, fact.message.as_str()),
-        (FactState::Unresolved, "the cluster has no IngressClass")
+        (
+            FactState::Unresolved,
+            "the cluster has no IngressClass and no GatewayClass"
+        )
     );
     let own = NGINX_CLASS.replace("k8s.io/ingress-nginx", "example.com/own");
     let fact = resolved(&cluster(&own), INGRESS_CONTROLLERS, &[]);
@@ -518,5 +522,17 @@ ports: [{port: 53, protocol: UDP}]
     assert_eq!(
         lines(&resolved(&cluster(&yaml(&[&bare, slice])), DNS, &[])),
         ["192.0.2.53/32 : TCP/53 UDP/53"]
+    );
+}
+
+#[test]
+fn the_controller_of_a_gateway_class_is_found_as_that_of_an_ingress_class() {
+    let class = "{kind: GatewayClass, metadata: {name: traefik}, spec: {controllerName: traefik.io/gateway-controller}}";
+    let pod = "{kind: Pod, metadata: {namespace: traefik, name: t, labels: {app.kubernetes.io/name: traefik}}, spec: {containers: []}}";
+    let fact = resolved(&cluster(&yaml(&[class, pod])), INGRESS_CONTROLLERS, &[]);
+    assert_eq!(lines(&fact), ["traefik[app.kubernetes.io/name=traefik] :"]);
+    assert_eq!(
+        fact.message,
+        "GatewayClass traefik (traefik.io/gateway-controller)"
     );
 }

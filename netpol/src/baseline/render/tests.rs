@@ -46,7 +46,7 @@ fn spec(spec: &str, facts: &[(&str, &str)]) -> NetworkPolicySpec {
 #[test]
 fn the_default_deny_is_closed_in_every_field_so_that_all_of_them_are_owned() {
     let rendered = rendered("{podSelector: {}, policyTypes: [Egress, Ingress]}", &[]).unwrap();
-    assert!(rendered.denies);
+    assert_eq!(rendered.closes, Closes::Everything);
     insta::assert_yaml_snapshot!(rendered.policy);
 }
 
@@ -83,8 +83,8 @@ fn a_fact_that_stands_for_nothing_leaves_its_rule_out_and_the_policy_closed() {
         .unwrap();
         let policy = Policy::parse(&rendered.policy);
         assert_eq!(
-            (policy.egress, policy.ingress, rendered.denies),
-            (Some(vec![]), None, true)
+            (policy.egress, policy.ingress, rendered.closes),
+            (Some(vec![]), None, Closes::Something)
         );
     }
 }

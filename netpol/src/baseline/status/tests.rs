@@ -91,7 +91,7 @@ fn ready_says_how_many_and_which_fact_is_missing() {
     );
     assert_eq!(
         said(&status, "FactsResolved"),
-        "FactsResolved=False Unresolved: ingressControllers: the cluster has no IngressClass (the rules that use it are left out)"
+        "FactsResolved=False Unresolved: ingressControllers: the cluster has no IngressClass and no GatewayClass (the rules that use it are left out)"
     );
     assert_eq!(
         (
