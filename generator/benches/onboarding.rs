@@ -1,0 +1,412 @@
+//! The generator as a whole process against a real API server: the one that `KUBECONFIG` names, else that of `make cluster`. Prints a
+//! table, and writes one object a figure to `target/bench/results.jsonl`.
+//!
+//! `RINGFENCE_BENCH_NAMESPACES` says how many namespaces it restarts among (10,000).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // no part of the product: it may just stop
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Config, ResourceExt};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+const HEALTH: &str = "127.0.0.1:18099";
+const LABEL: &str = "ringfence.dev/baseline=bench";
+const SAMPLES: usize = 200;
+const BURST: usize = 500;
+const POLICIES: usize = 3;
+
+const BASELINE: &str = "
+apiVersion: ringfence.dev/v1alpha1
+kind: NamespaceBaseline
+metadata: {name: bench}
+spec:
+  namespaceSelector: {matchLabels: {bench: ringfence}}
+  policies:
+    - {name: default-deny, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}
+    - {name: allow-dns, spec: {podSelector: {}, policyTypes: [Egress], egress: [{fact: dns}]}}
+    - {name: allow-ingress-controllers, spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{fact: ingressControllers}]}}
+";
+
+/// A figure, its unit and its bound.
+type Figure = (&'static str, f64, &'static str, Option<f64>);
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn kubeconfig() -> PathBuf {
+    if let Some(given) = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
+        return given.into();
+    }
+    let made = Command::new("make")
+        .args(["--silent", "--no-print-directory", "cluster"])
+        .current_dir(repository())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "there is no cluster to run on");
+    String::from_utf8(made.stdout)
+        .unwrap()
+        .lines()
+        .last()
+        .unwrap()
+        .into()
+}
+
+fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) {
+    let own = repository().join("target/cluster/bin/kubectl");
+    let program = if own.exists() { own } else { "kubectl".into() };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .current_dir(repository())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "kubectl {arguments:?}");
+}
+
+/// The generator, as a process.
+struct Generator(Child);
+
+impl Generator {
+    fn start(kubeconfig: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_ringfence-generator"))
+            .env("KUBECONFIG", kubeconfig)
+            .env("RINGFENCE_GENERATOR_HEALTH", HEALTH)
+            .env("RINGFENCE_GENERATOR_LOG__LEVEL", "warn")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Waits until it leads and has looked; how long that took.
+    async fn ready(&self, start: Instant) -> Duration {
+        loop {
+            if metric("ringfence_generator_leader") >= 1.0
+                && metric("ringfence_generator_pass_seconds_count") >= 1.0
+            {
+                return start.elapsed();
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(120),
+                "it does not come to lead"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The most memory that it ever had, in MiB.
+    fn memory(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn metric(name: &str) -> f64 {
+    let Ok(mut stream) = TcpStream::connect(HEALTH) else {
+        return 0.0;
+    };
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text); // what is cut off is asked for again
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+fn writes() -> f64 {
+    metric("ringfence_generator_writes_total{verb=\"apply\"}")
+        + metric("ringfence_generator_writes_total{verb=\"delete\"}")
+}
+
+async fn create(client: &Client, names: &[String]) {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let api = &api;
+    stream::iter(names)
+        .map(|name| async move {
+            let namespace =
+                serde_json::from_value(json!({"metadata": {"name": name, "labels": {"bench": "ringfence"}}}));
+            match api.create(&PostParams::default(), &namespace.unwrap()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {} // of an earlier run
+                Err(error) => panic!("{name}: {error}"),
+            }
+        })
+        .buffer_unordered(50)
+        .collect::<()>()
+        .await;
+}
+
+/// Waits until there are so many policies of the bench.
+async fn stored(client: &Client, count: usize) {
+    let api: Api<NetworkPolicy> = Api::all(client.clone());
+    let start = Instant::now();
+    loop {
+        // Counting is the API server's work: one object, and how many there are beside it.
+        let page = api
+            .list_metadata(&ListParams::default().labels(LABEL))
+            .await
+            .unwrap();
+        if page.items.len() >= count {
+            return;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(1800),
+            "{} of {count} policies",
+            page.items.len()
+        );
+        tokio::time::sleep(Duration::from_millis(50 + count as u64 / 20)).await;
+    }
+}
+
+fn percentile(times: &mut [f64], part: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[((times.len() - 1) as f64 * part).round() as usize]
+}
+
+#[tokio::main]
+async fn main() {
+    let kubeconfig = kubeconfig();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig).unwrap(), &options)
+        .await
+        .unwrap();
+    let client = Client::try_from(config).unwrap();
+    let crds = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        "deploy/parts/namespace.yaml",
+        "-f",
+        "deploy/crds",
+    ];
+    kubectl(&kubeconfig, &crds, "");
+    let wait = [
+        "wait",
+        "--for=condition=established",
+        "crd/namespacebaselines.ringfence.dev",
+        "--timeout=30s",
+    ];
+    kubectl(&kubeconfig, &wait, "");
+    kubectl(&kubeconfig, &["apply", "-f", "-"], BASELINE);
+    let many: usize =
+        std::env::var("RINGFENCE_BENCH_NAMESPACES").map_or(10_000, |many| many.parse().unwrap());
+    let mut figures: Vec<Figure> = Vec::new();
+
+    let generator = Generator::start(&kubeconfig);
+    generator.ready(Instant::now()).await;
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let policies = watcher(
+        Api::<NetworkPolicy>::all(client.clone()),
+        watcher::Config::default().labels(LABEL),
+    );
+    tokio::spawn(
+        policies
+            .default_backoff()
+            .applied_objects()
+            .try_for_each(move |policy| {
+                let _ = sender.send((
+                    policy.namespace().unwrap_or_default(),
+                    policy.name_any(),
+                    Instant::now(),
+                ));
+                futures::future::ready(Ok(()))
+            }),
+    );
+
+    // One after the other: created → three policies stored, as another watcher sees it.
+    let singles: Vec<String> = (0..SAMPLES).map(|n| format!("bench-single-{n}")).collect();
+    let mut times = Vec::new();
+    for name in &singles {
+        create(&client, std::slice::from_ref(name)).await;
+        let (created, mut missing) = (Instant::now(), POLICIES);
+        while missing > 0 {
+            let (namespace, _, at) = seen.recv().await.unwrap();
+            if namespace == *name {
+                missing -= 1;
+                if missing == 0 {
+                    times.push(at.saturating_duration_since(created).as_secs_f64() * 1000.0);
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    figures.push((
+        "namespace created → three policies stored, p50",
+        percentile(&mut times, 0.5),
+        "ms",
+        Some(15.0),
+    ));
+    figures.push((
+        "namespace created → three policies stored, p99",
+        percentile(&mut times, 0.99),
+        "ms",
+        Some(50.0),
+    ));
+
+    // Drift: deleted → back.
+    let mut times = Vec::new();
+    for name in &singles {
+        while seen.try_recv().is_ok() {}
+        let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), name);
+        api.delete("allow-dns", &DeleteParams::default()).await.unwrap();
+        let deleted = Instant::now();
+        loop {
+            let (namespace, policy, at) = seen.recv().await.unwrap();
+            if namespace == *name && policy == "allow-dns" {
+                times.push(at.saturating_duration_since(deleted).as_secs_f64() * 1000.0);
+                break;
+            }
+        }
+    }
+    figures.push(("drift repaired, p50", percentile(&mut times, 0.5), "ms", None));
+    figures.push((
+        "drift repaired, p99",
+        percentile(&mut times, 0.99),
+        "ms",
+        Some(50.0),
+    ));
+
+    let burst: Vec<String> = (0..BURST).map(|n| format!("bench-burst-{n}")).collect();
+    create(&client, &burst).await;
+    let accepted = Instant::now();
+    stored(&client, POLICIES * (SAMPLES + BURST)).await;
+    figures.push((
+        "500 namespaces at once: all done after the last",
+        accepted.elapsed().as_secs_f64(),
+        "s",
+        Some(3.0),
+    ));
+
+    // Restarted among many that are as they must be.
+    let rest: Vec<String> = (0..many.saturating_sub(SAMPLES + BURST))
+        .map(|n| format!("bench-many-{n}"))
+        .collect();
+    let start = Instant::now();
+    create(&client, &rest).await;
+    stored(&client, POLICIES * (SAMPLES + BURST + rest.len())).await;
+    println!("{many} namespaces took {:.0} s", start.elapsed().as_secs_f64());
+    generator.kill();
+    let start = Instant::now();
+    let generator = Generator::start(&kubeconfig);
+    let ready = generator.ready(start).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    figures.push((
+        "restart among converged namespaces: ready",
+        ready.as_secs_f64(),
+        "s",
+        Some(10.0),
+    ));
+    figures.push((
+        "restart among converged namespaces: writes",
+        writes(),
+        "",
+        Some(0.0),
+    ));
+    figures.push((
+        "restart among converged namespaces: peak of memory",
+        generator.memory(),
+        "MiB",
+        Some(100.0),
+    ));
+    let passes = metric("ringfence_generator_pass_seconds_sum")
+        / metric("ringfence_generator_pass_seconds_count").max(1.0);
+    figures.push((
+        "a look, on average since the restart",
+        passes * 1000.0,
+        "ms",
+        None,
+    ));
+
+    // And one more, among many.
+    let mut times = Vec::new();
+    for n in 0..50 {
+        let name = format!("bench-last-{n}");
+        create(&client, std::slice::from_ref(&name)).await;
+        let (created, mut missing) = (Instant::now(), POLICIES);
+        while missing > 0 {
+            let (namespace, _, at) = seen.recv().await.unwrap();
+            if namespace == name {
+                missing -= 1;
+                if missing == 0 {
+                    times.push(at.saturating_duration_since(created).as_secs_f64() * 1000.0);
+                }
+            }
+        }
+    }
+    figures.push((
+        "among many: created → three policies stored, p50",
+        percentile(&mut times, 0.5),
+        "ms",
+        Some(15.0),
+    ));
+    figures.push((
+        "among many: created → three policies stored, p99",
+        percentile(&mut times, 0.99),
+        "ms",
+        Some(50.0),
+    ));
+    generator.kill();
+    write(&figures, many);
+
+    let last = (0..50).map(|n| format!("bench-last-{n}"));
+    let all: Vec<String> = singles.into_iter().chain(burst).chain(rest).chain(last).collect();
+    let api: Api<Namespace> = Api::all(client.clone());
+    let api = &api;
+    stream::iter(&all)
+        .for_each_concurrent(50, |name| async move {
+            let _ = api.delete(name, &DeleteParams::background()).await; // the cluster may be thrown away as well
+        })
+        .await;
+    kubectl(&kubeconfig, &["delete", "namespacebaseline", "bench"], "");
+}
+
+fn write(figures: &[Figure], namespaces: usize) {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let path = target.join("bench/results.jsonl");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut results = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    for (figure, value, unit, bound) in figures {
+        let within = bound.map(|bound| *value <= bound);
+        let beside = BTreeMap::from([("namespaces", namespaces)]);
+        let line = json!({"component": "generator", "figure": figure, "value": value, "unit": unit, "bound": bound,
+            "within": within, "beside": beside});
+        writeln!(results, "{line}").unwrap();
+        let verdict = match (bound, within) {
+            (Some(bound), Some(true)) => format!("within {bound} {unit}"),
+            (Some(bound), _) => format!("MISSED {bound} {unit}"),
+            _ => String::new(),
+        };
+        println!("{figure:52} {value:10.3} {unit:4} {verdict}");
+    }
+}
