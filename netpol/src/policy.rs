@@ -129,7 +129,7 @@ pub struct Defect {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
-    Selector(#[from] selector::Error),
+    Selector(#[from] selector::Reason),
     #[error("{0:?} is no CIDR; write an address and a prefix length, as 10.0.0.0/8 or 2001:db8::/32")]
     NotACidr(String),
     #[error("{except} is not inside of {cidr}, so there is nothing to except")]

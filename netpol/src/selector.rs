@@ -39,19 +39,26 @@ pub enum Condition {
 
 /// Why a selector cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    #[error(
-        "matchExpressions[{index}].operator: unknown operator {operator:?}; use In, NotIn, Exists or DoesNotExist"
-    )]
-    UnknownOperator { index: usize, operator: String },
-    #[error("matchExpressions[{index}].values: {operator} needs at least one value")]
-    NoValues { index: usize, operator: &'static str },
-    #[error("matchExpressions[{index}].values: {operator} takes no values")]
-    UnexpectedValues { index: usize, operator: &'static str },
-    #[error("{at}: {key:?} is no label key; write NAME or DNS.PREFIX/NAME")]
-    NotAKey { at: String, key: String },
-    #[error("{at}: {value:?} is no label value; at most 63 letters, digits, '-', '_' and '.'")]
-    NotAValue { at: String, value: String },
+#[error("{at}: {reason}")]
+pub struct Error {
+    /// The field within the selector, as `matchExpressions[0].values`.
+    pub at: String,
+    pub reason: Reason,
+}
+
+/// What is wrong with a field of a selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    #[error("unknown operator {0:?}; use In, NotIn, Exists or DoesNotExist")]
+    UnknownOperator(String),
+    #[error("{0} needs at least one value")]
+    NoValues(&'static str),
+    #[error("{0} takes no values")]
+    UnexpectedValues(&'static str),
+    #[error("{0:?} is no label key; write NAME or DNS.PREFIX/NAME")]
+    NotAKey(String),
+    #[error("{0:?} is no label value; at most 63 letters, digits, '-', '_' and '.'")]
+    NotAValue(String),
 }
 
 impl Selector {
@@ -84,35 +91,17 @@ impl Selector {
                 ("NotIn", false) => Condition::NotIn(values),
                 ("Exists", true) => Condition::Exists,
                 ("DoesNotExist", true) => Condition::DoesNotExist,
-                ("In", true) => {
-                    return Err(Error::NoValues {
-                        index,
-                        operator: "In",
-                    });
-                }
-                ("NotIn", true) => {
-                    return Err(Error::NoValues {
-                        index,
-                        operator: "NotIn",
-                    });
-                }
+                ("In", true) => return Err(wrong(index, "values", Reason::NoValues("In"))),
+                ("NotIn", true) => return Err(wrong(index, "values", Reason::NoValues("NotIn"))),
                 ("Exists", false) => {
-                    return Err(Error::UnexpectedValues {
-                        index,
-                        operator: "Exists",
-                    });
+                    return Err(wrong(index, "values", Reason::UnexpectedValues("Exists")));
                 }
                 ("DoesNotExist", false) => {
-                    return Err(Error::UnexpectedValues {
-                        index,
-                        operator: "DoesNotExist",
-                    });
+                    return Err(wrong(index, "values", Reason::UnexpectedValues("DoesNotExist")));
                 }
                 (other, _) => {
-                    return Err(Error::UnknownOperator {
-                        index,
-                        operator: other.to_owned(),
-                    });
+                    let reason = Reason::UnknownOperator(other.to_owned());
+                    return Err(wrong(index, "operator", reason));
                 }
             };
             requirements.insert(Requirement {
@@ -159,27 +148,38 @@ impl Selector {
     }
 }
 
+/// What is wrong with a field of an expression.
+fn wrong(index: usize, field: &str, reason: Reason) -> Error {
+    let at = format!("matchExpressions[{index}].{field}");
+    Error { at, reason }
+}
+
 /// What the API server would not store can only be a mistake.
 fn check_names(selector: &LabelSelector) -> Result<(), Error> {
-    let key = |at: String, key: &String| match is_label_key(key) {
+    let check = |at: &dyn Fn() -> String, holds: bool, reason: fn(String) -> Reason, text: &str| match holds {
         true => Ok(()),
-        false => Err(Error::NotAKey { at, key: key.clone() }),
-    };
-    let value = |at: String, value: &String| match is_label_value(value) {
-        true => Ok(()),
-        false => Err(Error::NotAValue {
-            at,
-            value: value.clone(),
+        false => Err(Error {
+            at: at(),
+            reason: reason(text.to_owned()),
         }),
     };
-    for (name, text) in selector.match_labels.iter().flatten() {
-        key("matchLabels".to_owned(), name)?;
-        value(format!("matchLabels.{name}"), text)?;
+    for (key, value) in selector.match_labels.iter().flatten() {
+        let at = || "matchLabels".to_owned();
+        check(&at, is_label_key(key), Reason::NotAKey, key)?;
+        let at = || format!("matchLabels.{key}");
+        check(&at, is_label_value(value), Reason::NotAValue, value)?;
     }
     for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
-        key(format!("matchExpressions[{index}].key"), &expression.key)?;
-        for (at, text) in expression.values.iter().flatten().enumerate() {
-            value(format!("matchExpressions[{index}].values[{at}]"), text)?;
+        let at = || format!("matchExpressions[{index}].key");
+        check(
+            &at,
+            is_label_key(&expression.key),
+            Reason::NotAKey,
+            &expression.key,
+        )?;
+        for (value_index, value) in expression.values.iter().flatten().enumerate() {
+            let at = || format!("matchExpressions[{index}].values[{value_index}]");
+            check(&at, is_label_value(value), Reason::NotAValue, value)?;
         }
     }
     Ok(())
@@ -386,9 +386,9 @@ mod tests {
         let error = Selector::parse(&expression("k", "Like", &["a"])).unwrap_err();
         assert_eq!(
             error,
-            Error::UnknownOperator {
-                index: 0,
-                operator: "Like".to_owned()
+            Error {
+                at: "matchExpressions[0].operator".to_owned(),
+                reason: Reason::UnknownOperator("Like".to_owned())
             }
         );
         assert!(Selector::parse(&expression("k", "In", &[])).is_err());

@@ -103,7 +103,9 @@ fn render_policy(
                 ports.map_or_else(|| rule.ports.clone(), <[_]>::to_vec),
             )
         };
-        of_fact(fact).iter().map(pair).collect()
+        // Facts also come from a status, which others may write: without peers one would let everyone in.
+        let named = of_fact(fact).iter().filter(|rule| !rule.peers.is_empty());
+        named.map(pair).collect()
     })?;
     if let Some(unset) = unset {
         return Err(unset);

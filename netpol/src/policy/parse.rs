@@ -25,41 +25,33 @@ impl Policy {
             defects: Vec::new(),
         };
 
-        let pods = match spec
+        let pods = spec
             .pod_selector
             .as_ref()
-            .map_or(Ok(Selector::everything()), Selector::parse)
-        {
-            Ok(pods) => pods,
-            Err(error) => {
-                parser.defect("spec.podSelector".to_owned(), error.into());
-                let defects = parser.defects;
-                // Whom it meant to isolate is unknown, so it isolates all, for both directions.
-                return Self {
-                    key,
-                    pods: Selector::everything(),
-                    ingress: Some(vec![]),
-                    egress: Some(vec![]),
-                    defects,
-                };
-            }
-        };
+            .map_or(Ok(Selector::everything()), Selector::parse);
+        let pods = pods.map_err(|error| {
+            parser.defect(format!("spec.podSelector.{}", error.at), error.reason.into());
+        });
         let (isolates_ingress, isolates_egress) = parser.policy_types(spec);
-        let ingress = isolates_ingress.then(|| {
-            let rules = spec.ingress.iter().flatten().enumerate();
-            rules
-                .map(|(i, rule)| {
-                    parser.rule(Direction::Ingress, i, rule.from.as_deref(), rule.ports.as_deref())
-                })
-                .collect()
-        });
-        let egress = isolates_egress.then(|| {
-            let rules = spec.egress.iter().flatten().enumerate();
-            rules
-                .map(|(i, rule)| parser.rule(Direction::Egress, i, rule.to.as_deref(), rule.ports.as_deref()))
-                .collect()
-        });
+        // Also rules that have no effect are read: the API server refuses what is wrong in them all the same.
+        let ingress = spec.ingress.iter().flatten().enumerate();
+        let ingress: Vec<Rule> = ingress
+            .map(|(i, rule)| parser.rule(Direction::Ingress, i, rule.from.as_deref(), rule.ports.as_deref()))
+            .collect();
+        let egress = spec.egress.iter().flatten().enumerate();
+        let egress: Vec<Rule> = egress
+            .map(|(i, rule)| parser.rule(Direction::Egress, i, rule.to.as_deref(), rule.ports.as_deref()))
+            .collect();
         let defects = parser.defects;
+        let (pods, ingress, egress) = match pods {
+            Ok(pods) => (
+                pods,
+                isolates_ingress.then_some(ingress),
+                isolates_egress.then_some(egress),
+            ),
+            // Whom it meant to isolate is unknown, so it isolates all, for both directions.
+            Err(()) => (Selector::everything(), Some(vec![]), Some(vec![])),
+        };
         Self {
             key,
             pods,
@@ -158,17 +150,17 @@ impl Parser<'_> {
         namespaces: Option<&LabelSelector>,
         pods: Option<&LabelSelector>,
     ) -> Result<Peer, (String, Error)> {
+        let parse = |part: &str, selector: &LabelSelector| {
+            Selector::parse(selector)
+                .map_err(|error| (format!("{field}.{part}.{}", error.at), error.reason.into()))
+        };
         let namespaces = match namespaces {
             None => Namespaces::Own(self.namespace.to_owned()),
-            Some(selector) => Namespaces::Selected(
-                Selector::parse(selector).map_err(|e| (format!("{field}.namespaceSelector"), e.into()))?,
-            ),
+            Some(selector) => Namespaces::Selected(parse("namespaceSelector", selector)?),
         };
         let pods = match pods {
             None => Selector::everything(),
-            Some(selector) => {
-                Selector::parse(selector).map_err(|e| (format!("{field}.podSelector"), e.into()))?
-            }
+            Some(selector) => parse("podSelector", selector)?,
         };
         Ok(Peer::Pods { namespaces, pods })
     }

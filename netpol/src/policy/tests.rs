@@ -76,6 +76,29 @@ fn an_unreadable_pod_selector_isolates_the_namespace() {
 }
 
 #[test]
+fn what_is_wrong_is_named_also_where_it_has_no_effect() {
+    let spec = "podSelector: {matchLabels: {a: -}}, policyTypes: [Ingress], ingress: [{ports: [{port: 0}]}], egress: [{ports: [{port: 0}]}]";
+    let fields: Vec<String> = parse(&format!("{{{spec}}}"))
+        .defects
+        .into_iter()
+        .map(|defect| defect.field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.podSelector.matchLabels.a",
+            "spec.ingress[0].ports[0].port",
+            "spec.egress[0].ports[0].port"
+        ]
+    );
+    assert!(
+        parse("{podSelector: {}, policyTypes: [Ingress], egress: [{ports: [{port: 0}]}]}")
+            .egress
+            .is_none()
+    );
+}
+
+#[test]
 fn an_unreadable_part_matches_nothing_and_is_named() {
     let table = [
         (
@@ -97,15 +120,15 @@ fn an_unreadable_part_matches_nothing_and_is_named() {
         ),
         (
             "from: [{namespaceSelector: {matchExpressions: [{key: a, operator: In}]}}]",
-            "spec.ingress[0].from[0].namespaceSelector: matchExpressions[0].values: In needs",
+            "spec.ingress[0].from[0].namespaceSelector.matchExpressions[0].values: In needs",
         ),
         (
             "from: [{podSelector: {matchLabels: {a b: x}}}]",
-            "spec.ingress[0].from[0].podSelector: matchLabels: \"a b\" is no label key",
+            "spec.ingress[0].from[0].podSelector.matchLabels: \"a b\" is no label key",
         ),
         (
             "from: [{podSelector: {matchExpressions: [{key: a, operator: In, values: [b, -c]}]}}]",
-            "spec.ingress[0].from[0].podSelector: matchExpressions[0].values[1]: \"-c\" is no label value",
+            "spec.ingress[0].from[0].podSelector.matchExpressions[0].values[1]: \"-c\" is no label value",
         ),
         (
             "from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/8]}}]",

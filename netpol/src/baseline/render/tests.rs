@@ -221,3 +221,10 @@ fn the_starter_closes_a_namespace_but_for_dns() {
         .collect();
     insta::assert_yaml_snapshot!(policies);
 }
+
+#[test]
+fn a_fact_without_peers_lets_nobody_in() {
+    let spec = "{podSelector: {}, policyTypes: [Egress], egress: [{fact: dns}]}";
+    let rendered = rendered(spec, &[("dns", "[{origin: one, peers: []}]")]).unwrap();
+    assert_eq!(rendered.policy.spec.unwrap().egress, Some(vec![]));
+}

@@ -103,7 +103,7 @@ fn what_is_wrong_with_it_as_a_network_policy_is_told_by_the_one_parser() {
     for (spec, expected) in [
         (
             "{podSelector: {matchExpressions: [{key: a, operator: Like}]}, policyTypes: [Ingress]}",
-            "spec.policies[0].spec.podSelector: matchExpressions[0].operator: unknown operator \"Like\"",
+            "spec.policies[0].spec.podSelector.matchExpressions[0].operator: unknown operator \"Like\"",
         ),
         (
             "{podSelector: {}, policyTypes: [Egress], egress: [{fact: dns}, {to: [{ipBlock: {cidr: 10.0.0.0}}]}]}",

@@ -65,16 +65,19 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
 /// What is odd about a block; one that cannot be read at all is NP001's.
 fn odd(field: String, text: &str) -> Option<Found> {
     let net: IpNet = text.parse().ok()?;
-    let zeros = text.split(['.', '/']).any(|part| {
+    let (address, length) = text.split_once('/')?;
+    let is_padded = |part: &str| {
         part.len() > 1 && part.starts_with('0') && part.bytes().all(|byte| byte.is_ascii_digit())
-    });
+    };
+    // Groups of IPv6 may have leading zeros.
+    let zeros = is_padded(length) || (net.addr().is_ipv4() && address.split('.').any(is_padded));
     let mapped = match net.addr() {
         IpAddr::V6(address) => address.to_ipv4_mapped(),
         IpAddr::V4(_) => None,
     };
     let message = match mapped {
         Some(address) => format!("{text} is the IPv4 address {address} in the form of IPv6"),
-        None if zeros && net.addr().is_ipv4() => format!("{text} has leading zeros"),
+        None if zeros => format!("{text} has leading zeros"),
         None if net.addr() != net.network() => format!("{text} has bits beyond its prefix length"),
         None => return None,
     };

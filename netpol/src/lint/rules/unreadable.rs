@@ -31,7 +31,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let found = |defect: &crate::policy::Defect| Found {
         field: defect.field.clone(),
         message: defect.error.to_string(),
-        consequence: if defect.field == "spec.podSelector" {
+        consequence: if defect.field.starts_with("spec.podSelector") {
             "whom the policy means is unknown, so it would isolate every pod of its namespace".to_owned()
         } else if defect.field.starts_with("spec.policyTypes") {
             "the selected pods would be isolated in both directions".to_owned()
