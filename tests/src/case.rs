@@ -16,7 +16,9 @@ use ringfence_netpol::compile::{NodeRules, compile};
 use ringfence_netpol::evaluate::{Endpoint, evaluate};
 use ringfence_netpol::port::{Protocol, Transport};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::command::{Listed, Ringfence};
 
 /// The node that all pods of a case are on.
 const NODE: &str = "node";
@@ -64,6 +66,7 @@ pub struct Difference {
     pub expected: bool,
     pub evaluated: bool,
     pub compiled: bool,
+    pub listed: bool,
 }
 
 impl fmt::Display for Difference {
@@ -75,10 +78,11 @@ impl fmt::Display for Difference {
             expected,
             evaluated,
             compiled,
+            listed,
         } = self;
         write!(
             f,
-            "{from} -> {to} {transport}: allowed must be {expected}, is {evaluated} by the evaluator, {compiled} by the compiled rules"
+            "{from} -> {to} {transport}: allowed must be {expected}, is {evaluated} by the evaluator, {compiled} by the compiled rules, {listed} by connlist"
         )
     }
 }
@@ -98,13 +102,16 @@ pub fn parse(text: &str) -> anyhow::Result<Vec<Case>> {
 }
 
 impl Case {
-    /// Judges every expected verdict in both ways; returns those that differ, and how many were judged.
+    /// Judges every expected verdict in three ways: by the evaluator, by the compiled rules, and by the command line's list over the same
+    /// cluster as manifests. Returns those that differ, and how many were judged.
     ///
     /// # Errors
-    /// If the case itself is not consistent.
-    pub fn judge(&self) -> anyhow::Result<(usize, Vec<Difference>)> {
-        let cluster = self.cluster()?;
+    /// If the case itself is not consistent, or the command line cannot be asked.
+    pub fn judge(&self, ringfence: &Ringfence) -> anyhow::Result<(usize, Vec<Difference>)> {
+        let manifests = self.manifests()?;
+        let cluster = cluster(&manifests)?;
         let rules = compile(&cluster, NODE);
+        let listed = Listed::of(&manifests, ringfence)?;
         let verdicts_expected = self.verdicts()?;
         let mut differences = Vec::new();
         for Verdict {
@@ -115,7 +122,9 @@ impl Case {
         } in &verdicts_expected
         {
             let (evaluated, compiled) = verdicts(&cluster, &rules, from, to, *transport)?;
-            if (evaluated, compiled) != (*expected, *expected) {
+            let pod = |key: &Key| format!("{key}[Pod]");
+            let listed = listed.has(&pod(from), &pod(to), *transport);
+            if [evaluated, compiled, listed] != [*expected; 3] {
                 differences.push(Difference {
                     from: from.clone(),
                     to: to.clone(),
@@ -123,6 +132,7 @@ impl Case {
                     expected: *expected,
                     evaluated,
                     compiled,
+                    listed,
                 });
             }
         }
@@ -171,28 +181,39 @@ impl Case {
         Ok(verdicts)
     }
 
-    fn cluster(&self) -> anyhow::Result<Cluster> {
-        let mut cluster = Cluster::default();
+    fn manifests(&self) -> anyhow::Result<Vec<Value>> {
+        let mut manifests = Vec::new();
         for (name, labels) in &self.namespaces {
-            let object: core::Namespace =
-                serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}}))?;
-            cluster.apply(&object);
+            let metadata = json!({"name": name, "labels": labels});
+            manifests.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
         }
         for pod in &self.pods {
             let port = |port: &PortOfCase| json!({"name": port.name, "protocol": port.protocol, "containerPort": port.port});
             let ports: Vec<_> = pod.ports.iter().map(port).collect();
-            let object: core::Pod = serde_json::from_value(json!({
+            manifests.push(json!({
+                "apiVersion": "v1", "kind": "Pod",
                 "metadata": {"name": pod.name, "namespace": pod.ns, "labels": pod.labels},
                 "spec": {"nodeName": NODE, "containers": [{"name": "c", "ports": ports}]},
                 "status": {"phase": "Running", "podIP": pod.ip},
-            }))?;
-            cluster.apply(&object);
+            }));
         }
         for policy in &self.policies {
-            cluster.apply(policy);
+            manifests.push(serde_json::to_value(policy)?);
         }
-        Ok(cluster)
+        Ok(manifests)
     }
+}
+
+fn cluster(manifests: &[Value]) -> anyhow::Result<Cluster> {
+    let mut cluster = Cluster::default();
+    for object in manifests {
+        match object["kind"].as_str() {
+            Some("Namespace") => cluster.apply(&serde_json::from_value::<core::Namespace>(object.clone())?),
+            Some("Pod") => cluster.apply(&serde_json::from_value::<core::Pod>(object.clone())?),
+            _ => cluster.apply(&serde_json::from_value::<NetworkPolicy>(object.clone())?),
+        };
+    }
+    Ok(cluster)
 }
 
 fn transport(name: &str) -> anyhow::Result<Transport> {

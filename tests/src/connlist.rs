@@ -5,43 +5,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use ringfence_cli::connlist::{connection_json, ports_json};
-use ringfence_cli::read::{self, read};
-use ringfence_netpol::cluster::Routing;
-use ringfence_netpol::connections::{Connections, Options, by_ingress_controllers};
 use serde_json::{Value, json};
 
-/// The rows that differ, one line each.
+use crate::command::Ringfence;
+
+/// How the command line calls what serves Ingress objects.
+const CONTROLLER: &str = "{ingress-controller}";
+
+/// The rows of `connlist` that differ, one line each.
 ///
 /// # Errors
 /// If the folder is none of such a collection, or its manifests cannot be used.
-pub fn judge(folder: &Path) -> anyhow::Result<Vec<String>> {
+pub fn judge(folder: &Path, ringfence: &Ringfence) -> anyhow::Result<Vec<String>> {
     let expected = std::fs::read_to_string(folder.join("expected.json")).context("expected.json")?;
     let whole: Value = serde_json::from_str(&expected).context("expected.json")?;
     let expected = whole.get("expected").unwrap_or(&whole);
-    let controllers = whole.get("ingress_controller");
-    let expected = by_ends(expected.as_array().context("expected.json holds no array")?)?;
-    let input = folder.join("input").to_string_lossy().into_owned();
-    let reading = read(&[input], &read::Options::default());
-    ensure!(reading.problems.is_empty(), "{}", reading.problems[0]);
-    let connections = Connections::of(&reading.cluster, Options::default());
-    let found: Vec<Value> = connections.iter().map(|row| connection_json(&row)).collect();
-    let found = by_ends(&found)?;
-    let mut differences = differences(&expected, &found);
-    if let Some(controllers) = controllers.and_then(Value::as_array) {
-        let rows =
-            |row: &Value| json!({"src": "an ingress controller", "dst": row["dst"], "conn": row["conn"]});
-        let expected = by_ends(&controllers.iter().map(rows).collect::<Vec<_>>())?;
-        let found = by_ingress_controllers(&reading.cluster, &Routing::of(&reading.cluster));
-        let found = found.into_iter().map(|(workload, ports)| {
-            json!({"src": "an ingress controller", "dst": workload.to_string(), "conn": ports_json(&ports)})
-        });
-        differences.extend(self::differences(
-            &expected,
-            &by_ends(&found.collect::<Vec<_>>())?,
-        ));
+    let mut expected = by_ends(expected.as_array().context("expected.json holds no array")?)?;
+    let input = folder.join("input");
+    let mut arguments = vec!["connlist", input.to_str().context("no UTF-8")?, "-o", "json"];
+    if let Some(controllers) = whole.get("ingress_controller").and_then(Value::as_array) {
+        let row = |row: &Value| json!({"src": CONTROLLER, "dst": row["dst"], "conn": row["conn"]});
+        expected.extend(by_ends(&controllers.iter().map(row).collect::<Vec<_>>())?);
+        arguments.push("--ingress-controller");
     }
-    Ok(differences)
+    let ran = ringfence.run(&arguments)?;
+    ensure!(ran.code == 0, "connlist ended with {}: {}", ran.code, ran.err);
+    let found: Vec<Value> = serde_json::from_str(&ran.out)?;
+    Ok(differences(&expected, &by_ends(&found)?))
 }
 
 fn differences(expected: &Rows, found: &Rows) -> Vec<String> {
@@ -82,7 +72,7 @@ mod tests {
         for entry in std::fs::read_dir(collection).unwrap() {
             let folder = entry.unwrap().path();
             assert_eq!(
-                judge(&folder).unwrap(),
+                judge(&folder, &Ringfence::Here).unwrap(),
                 Vec::<String>::new(),
                 "{}",
                 folder.display()
