@@ -5,6 +5,7 @@
 
 mod documents;
 mod files;
+mod json;
 pub mod live;
 mod merge;
 mod problem;
@@ -146,7 +147,8 @@ fn finish(taker: Taker<'_>, mut problems: Vec<Problem>) -> Reading {
 
 fn text_into(taker: &mut Taker<'_>, file: &str, text: &str) {
     taker.begin(file);
-    let mut documents = Documents::of(text);
+    let text = json::readable(text);
+    let mut documents = Documents::of(&text);
     loop {
         // Items that do not say what they are, of a list that has not said it yet.
         let mut unknown: Vec<Node> = Vec::new();
