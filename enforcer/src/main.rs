@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use prometheus::Registry;
+use ringfence_netpol::api::NamespaceBaseline;
+use ringfence_netpol::baseline::ahead::Ahead;
 use ringfence_runtime::health::{self, Readiness};
 use ringfence_runtime::view::View;
 use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
@@ -121,6 +123,10 @@ async fn run() -> anyhow::Result<()> {
     let client = kube::Client::try_default()
         .await
         .context("no way to the API server is configured")?;
+    // A namespace's baseline holds before the generator has stored it.
+    let mut ahead = Ahead::default();
+    view.derive(Box::new(move |cluster| ahead.follow(cluster)));
+    view.watch_if_served::<NamespaceBaseline>(client.clone());
     view.watch::<NetworkPolicy>(client.clone());
     view.watch::<Pod>(client.clone());
     view.watch::<Namespace>(client.clone());

@@ -13,7 +13,7 @@ use backon::ExponentialBuilder;
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prometheus::{IntCounterVec, Opts, Registry};
 use ringfence_netpol::cluster::{Cluster, Key, Observed};
 use serde::de::DeserializeOwned;
@@ -68,7 +68,11 @@ struct Shared {
     cluster: RwLock<Cluster>,
     progress: watch::Sender<Progress>,
     errors: IntCounterVec,
+    derive: Mutex<Option<Derive>>,
 }
+
+/// Adds to a cluster what follows from it. Runs with each change, before any reader sees that.
+pub type Derive = Box<dyn FnMut(&mut Cluster) + Send>;
 
 /// How far a view has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,6 +110,7 @@ impl View {
                 cluster: RwLock::default(),
                 progress,
                 errors,
+                derive: Mutex::default(),
             }),
         })
     }
@@ -132,6 +137,12 @@ impl View {
 
     pub fn progress(&self) -> Progress {
         *self.shared.progress.borrow()
+    }
+
+    /// Has something added to the cluster with each change.
+    pub fn derive(&self, mut derive: Derive) {
+        derive(&mut self.shared.cluster.write());
+        *self.shared.derive.lock() = Some(derive);
     }
 
     /// Starts to watch all objects of a kind, in a task of its own that ends with the runtime.
@@ -224,7 +235,14 @@ impl View {
     }
 
     fn change(&self, first_list: bool, change: impl FnOnce(&mut Cluster) -> bool) {
-        let changed = change(&mut self.shared.cluster.write());
+        let changed = {
+            let mut cluster = self.shared.cluster.write();
+            let changed = change(&mut cluster);
+            if changed && let Some(derive) = self.shared.derive.lock().as_mut() {
+                derive(&mut cluster);
+            }
+            changed
+        };
         if changed || first_list {
             self.shared.progress.send_modify(|progress| {
                 progress.revision += u64::from(changed);
