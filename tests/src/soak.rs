@@ -207,7 +207,8 @@ pub async fn soak(target: &Target, prober: &Path, plan: &Plan<'_>) -> anyhow::Re
             anyhow::Ok(())
         };
         let (probed, churned) = tokio::join!(probing, churning);
-        (probed?, churned?);
+        probed?;
+        churned?;
         churn.replace_pod().await?;
     }
     report.changes = churn.changes;

@@ -100,12 +100,12 @@ static KNOWN: [Known; 10] = [
 
 impl Known {
     fn serves(&self, controller: &str) -> bool {
-        let names = |name: &&str| {
+        let names = |name: &str| {
             controller
-                .strip_prefix(*name)
+                .strip_prefix(name)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.controllers.iter().any(|name| names(&name))
+        self.controllers.iter().any(|name| names(name))
     }
 
     fn labels(&self) -> impl Iterator<Item = Vec<(String, String)>> {
@@ -117,6 +117,9 @@ impl Known {
         })
     }
 }
+
+/// The namespaces that a controller may run in, and the classes that it serves.
+type Served<'a> = (BTreeSet<&'a str>, Vec<&'a str>);
 
 pub(super) fn find(cluster: &Cluster) -> Findings {
     let mut found = Findings {
@@ -140,7 +143,7 @@ pub(super) fn find(cluster: &Cluster) -> Findings {
         )
     });
     // Several classes may be served by one controller.
-    let mut controllers: BTreeMap<(&str, &str), (BTreeSet<&str>, Vec<&str>)> = BTreeMap::new();
+    let mut controllers: BTreeMap<(&str, &str), Served<'_>> = BTreeMap::new();
     for (controller, release, class) in ingress.chain(gateway) {
         let (namespaces, classes) = controllers.entry(controller).or_default();
         match release {

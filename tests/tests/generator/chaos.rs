@@ -1,6 +1,7 @@
 //! An adversarial tenant, a generator that is killed at random, an API server that restarts; and what must hold all the same.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -130,13 +131,14 @@ async fn witness(
                 if let Some(since) = open.remove(&namespace) {
                     longest = longest.max(since.elapsed());
                 }
-            } else if !open.contains_key(&namespace) {
-                let tenant = guilt.lock().get(&namespace).copied();
+            } else if let Entry::Vacant(vacant) = open.entry(namespace) {
+                let namespace = vacant.key();
+                let tenant = guilt.lock().get(namespace).copied();
                 ensure!(
                     tenant.is_some_and(|then| then.elapsed() < Duration::from_secs(5)),
                     "the default deny of {namespace} went, and no tenant had touched it"
                 );
-                open.insert(namespace, Instant::now());
+                vacant.insert(Instant::now());
             }
         }
     }

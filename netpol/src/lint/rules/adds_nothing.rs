@@ -44,13 +44,13 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     if subject.is_generated() || !policy.defects.is_empty() {
         return Vec::new();
     }
-    // What is equal counts once: the later of the two adds nothing.
+    // Of policies for the same pods only the later one is measured by the other, so that whoever follows every finding cuts nothing.
     let wider: Vec<&Policy> = subject
         .others()
         .iter()
         .copied()
         .filter(|other| policy.pods.implies(&other.pods))
-        .filter(|other| !is_same(policy, other) || other.key < policy.key)
+        .filter(|other| other.key < policy.key || !other.pods.implies(&policy.pods))
         .collect();
     if let Some(whole) = whole(policy, &wider) {
         return vec![whole];
@@ -58,28 +58,25 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let mut found = Vec::new();
     for direction in Direction::BOTH {
         let rules = policy.rules(direction).unwrap_or_default();
-        for (index, rule) in rules.iter().enumerate().take(COMPARED) {
-            let before = found.len();
-            let own = |at: &usize| *at != index && !(rules.get(*at) == Some(rule) && *at > index);
-            let others: Vec<&Opening> = (0..rules.len().min(COMPARED))
-                .filter(own)
-                .filter_map(|at| rules.get(at))
-                .chain(rules_of(&wider, direction))
-                .take(COMPARED * COMPARED)
-                .collect();
+        let mut kept: Vec<&Opening> = rules.iter().take(COMPARED).collect();
+        // For the same reason what was found to add nothing covers nothing else: the last first.
+        let mut of_direction = Vec::new();
+        for (index, rule) in rules.iter().enumerate().take(COMPARED).rev() {
+            let mut others = kept.clone();
+            others.remove(index);
+            others.extend(rules_of(&wider, direction).take(COMPARED * COMPARED));
             if cover::is_covered(rule, others.iter().copied()) {
-                found.push(of_rule(direction, index));
-            }
-            if found.len() == before {
-                peers(direction, index, rule, &mut found);
+                kept.remove(index);
+                of_direction.push(vec![of_rule(direction, index)]);
+            } else {
+                let mut of_peers = Vec::new();
+                peers(direction, index, rule, &mut of_peers);
+                of_direction.push(of_peers);
             }
         }
+        found.extend(of_direction.into_iter().rev().flatten());
     }
     found
-}
-
-fn is_same(a: &Policy, b: &Policy) -> bool {
-    (&a.pods, &a.ingress, &a.egress) == (&b.pods, &b.ingress, &b.egress)
 }
 
 fn rules_of<'a>(policies: &'a [&Policy], direction: Direction) -> impl Iterator<Item = &'a Opening> + Clone {
