@@ -1,4 +1,5 @@
 //! Every rule judges every policy of every cluster, and names a field of the policy.
+#![allow(clippy::expect_used)] // a test
 
 mod arbitrary;
 
