@@ -133,13 +133,16 @@ fn peer(field: &str, peer: &NetworkPolicyPeer, fields: &mut Vec<String>) {
     if given > 0 {
         fields.push(field.to_owned());
     }
-    let cidr = net(&block.cidr);
-    if cidr.is_none_or(|cidr| !cidr.is_clean()) {
+    let Some(cidr) = net(&block.cidr) else {
+        // What is excepted from nothing is not looked at.
+        fields.push(format!("{field}.ipBlock.cidr"));
+        return;
+    };
+    if !cidr.is_clean() {
         fields.push(format!("{field}.ipBlock.cidr"));
     }
     for (index, text) in block.except.iter().flatten().enumerate() {
-        let fits = net(text)
-            .is_some_and(|except| except.is_clean() && cidr.is_none_or(|cidr| cidr.is_wider_than(except)));
+        let fits = net(text).is_some_and(|except| except.is_clean() && cidr.is_wider_than(except));
         if !fits {
             fields.push(format!("{field}.ipBlock.except[{index}]"));
         }

@@ -53,6 +53,9 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
                 direction.field(),
                 direction.peers_field()
             );
+            if block.cidr.parse::<IpNet>().is_err() {
+                continue; // NP001's, and what is excepted from nothing is nobody's
+            }
             found.extend(odd(format!("{field}.cidr"), &block.cidr));
             for (at, except) in block.except.iter().flatten().enumerate() {
                 found.extend(odd(format!("{field}.except[{at}]"), except));
