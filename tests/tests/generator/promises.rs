@@ -168,7 +168,11 @@ async fn five_hundred_namespaces_at_once_are_all_served() -> anyhow::Result<()> 
         accepted.elapsed()
     );
     let writes = generator.writes();
-    ensure!(writes == 2 * 500, "{writes} writes for 1,000 policies");
+    // What the watch does not show within a second is written again: on a busy machine that is a handful.
+    ensure!(
+        (1_000..1_020).contains(&writes),
+        "{writes} writes for 1,000 policies"
+    );
     stage.condition("g-many", "Ready", "True").await?;
     stage.remove(&["g-many"], &[]).await?;
     stage.abandon(&names).await;
