@@ -1,7 +1,9 @@
 //! From what was named on the command line to texts: folders, files, standard input.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use walkdir::WalkDir;
@@ -11,13 +13,17 @@ use super::Problem;
 /// What a file in a folder must be called to be read.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Hands every text to `take`, files of a folder in the order of their names; what cannot be read goes to `problem`.
+/// Files by device and inode: one that is met again, by a link for instance, is still one.
+type Met = BTreeSet<(u64, u64)>;
+
+/// Hands every text to `take` once, files of a folder in the order of their names; what cannot be read goes to `problem`.
 pub fn each_text(
     sources: &[String],
     limit: u64,
     take: &mut dyn FnMut(&str, &str),
     problem: &mut dyn FnMut(Problem),
 ) {
+    let mut met = Met::new();
     for source in sources {
         if source == "-" {
             match bounded(io::stdin().lock(), limit) {
@@ -28,8 +34,8 @@ pub fn each_text(
         }
         match fs::metadata(source) {
             Err(error) => problem(Problem::of_file(source, error.to_string())),
-            Ok(metadata) if metadata.is_dir() => each_in_folder(source, limit, take, problem),
-            Ok(_) => one(Path::new(source), limit, take, problem),
+            Ok(metadata) if metadata.is_dir() => each_in_folder(source, limit, &mut met, take, problem),
+            Ok(_) => one(Path::new(source), limit, &mut met, take, problem),
         }
     }
 }
@@ -37,6 +43,7 @@ pub fn each_text(
 fn each_in_folder(
     folder: &str,
     limit: u64,
+    met: &mut Met,
     take: &mut dyn FnMut(&str, &str),
     problem: &mut dyn FnMut(Problem),
 ) {
@@ -59,14 +66,26 @@ fn each_in_folder(
             Ok(entry) => {
                 let extension = entry.path().extension().and_then(|extension| extension.to_str());
                 if !entry.file_type().is_dir() && extension.is_some_and(|e| EXTENSIONS.contains(&e)) {
-                    one(entry.path(), limit, take, problem);
+                    one(entry.path(), limit, met, take, problem);
                 }
             }
         }
     }
 }
 
-fn one(path: &Path, limit: u64, take: &mut dyn FnMut(&str, &str), problem: &mut dyn FnMut(Problem)) {
+fn one(
+    path: &Path,
+    limit: u64,
+    met: &mut Met,
+    take: &mut dyn FnMut(&str, &str),
+    problem: &mut dyn FnMut(Problem),
+) {
+    if let Ok(metadata) = fs::metadata(path)
+        && metadata.is_file()
+        && !met.insert((metadata.dev(), metadata.ino()))
+    {
+        return;
+    }
     let name = path.to_string_lossy();
     match text_of(path, limit) {
         Ok(text) => take(&name, &text),

@@ -113,6 +113,23 @@ fn what_is_good_is_read_beside_what_is_bad() {
 }
 
 #[test]
+fn a_file_that_a_link_leads_to_as_well_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a}}";
+    std::fs::write(path("a.yaml"), pod).unwrap();
+    std::os::unix::fs::symlink(path("a.yaml"), path("in-force.yaml")).unwrap();
+    let sources = ["", "a.yaml"].map(|name| path(name).to_string_lossy().into_owned());
+    let reading = read(&sources, &Options::default());
+    assert_eq!(
+        (reading.taken, reading.problems.len()),
+        (1, 0),
+        "{:?}",
+        reading.problems
+    );
+}
+
+#[test]
 fn folders_are_read_with_all_below_and_special_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
