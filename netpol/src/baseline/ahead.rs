@@ -31,14 +31,11 @@ impl Ahead {
     /// Where nothing changed that matters here, this costs a comparison.
     pub fn follow(&mut self, cluster: &mut Cluster) {
         let now = revisions(cluster);
-        let Some([namespaces, policies, baselines, services]) =
-            self.seen.filter(|seen| *seen != now).or_else(|| {
-                // The first time everything is new.
-                self.seen.is_none().then_some([u64::MAX; 4])
-            })
-        else {
+        if self.seen == Some(now) {
             return;
-        };
+        }
+        // The first time everything is new.
+        let [namespaces, policies, baselines, services] = self.seen.unwrap_or([u64::MAX; 4]);
         let reread = baselines != now[2] || (services != now[3] && self.is_a_fact_wanting());
         if reread {
             self.baselines = Baselines::read(cluster, &self.baselines.facts());
