@@ -138,3 +138,18 @@ impl Application {
         format!("{}.{}.svc.cluster.local:80", self.name, self.namespace)
     }
 }
+
+/// A pod that does nothing, on whichever node.
+///
+/// # Errors
+/// If it is no pod.
+pub fn pause(name: &str) -> anyhow::Result<Pod> {
+    Ok(serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "pause", "image": image(), "imagePullPolicy": "IfNotPresent", "args": ["pause"]}],
+        },
+    }))?)
+}

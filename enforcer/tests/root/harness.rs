@@ -80,9 +80,13 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs, over what another one pinned in this place.
     pub fn load() -> Self {
-        let pins = Pins::prepare(Path::new(PINS)).unwrap();
+        Self::load_at(&Pins::prepare(Path::new(PINS)).unwrap())
+    }
+
+    /// The same in a place of the caller's own: a node's, of several.
+    pub fn load_at(pins: &Pins) -> Self {
         let Datapath { maps, hooks, denials } =
-            datapath::load(&pins).unwrap_or_else(|error| panic!("{error}"));
+            datapath::load(pins).unwrap_or_else(|error| panic!("{error}"));
         let maps = Arc::new(maps);
         Self {
             sync: Sync::new(Arc::clone(&maps), ROOM),

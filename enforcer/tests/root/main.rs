@@ -7,7 +7,6 @@ mod agent;
 mod canary;
 mod capabilities;
 mod conntrack;
-mod cost;
 mod denials;
 mod harness;
 mod ipv6;

@@ -1,0 +1,207 @@
+//! Pods that are started under a standing default deny: what each gets out, at one try a millisecond from the first instant. Beside them
+//! pods that nothing closes, by which it is seen that what gets out is seen, and pods whose policy allows it, which must not wait.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use ringfence_bench::{Figure, Report, percentile};
+use ringfence_tests::install;
+use ringfence_tests::target::{Target, repository, until};
+use ringfence_tests::workload::{self, Wanted, pause};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::newborn::Birth;
+
+/// So many pods start at once, all over the cluster.
+const AT_ONCE: usize = 8;
+const OPEN: usize = 40;
+const ALLOWED: usize = 200;
+const NAMESPACES: [&str; 4] = ["births-target", "births-open", "births-allowed", "births-closed"];
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub async fn measure(starts: usize) -> anyhow::Result<()> {
+    let target = Target::connect().await?;
+    install::without_baselines(&target).await?;
+    install::install(&target).await?;
+    target.delete_namespaces(&NAMESPACES).await?;
+    for namespace in NAMESPACES {
+        target.kubectl(&["create", "namespace", namespace]).await?;
+    }
+    let wanted = Wanted {
+        namespace: NAMESPACES[0],
+        name: "server",
+        port: 8080,
+    };
+    let server = workload::run(&target, &[wanted])
+        .await?
+        .pop()
+        .context("a server was asked for")?;
+    for namespace in ["births-allowed", "births-closed"] {
+        target.apply(&format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: deny, namespace: {namespace}}}, \
+             spec: {{podSelector: {{}}, policyTypes: [Ingress, Egress]}}}}"
+        )).await?;
+    }
+    target.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: allow, namespace: births-allowed}, \
+         spec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: births-target}}}]}]}}",
+    ).await?;
+    let mut watchers = Watchers::start(&target, &server.endpoint()).await?;
+    let mut report = Report::new("enforcer")?;
+    report.title(format_args!(
+        "Pods that start, one connection tried a millisecond for 300 ms, {AT_ONCE} pods at once"
+    ));
+    for (namespace, count) in [
+        ("births-open", OPEN),
+        ("births-allowed", ALLOWED),
+        ("births-closed", starts),
+    ] {
+        let births = start(&target, &mut watchers, namespace, count).await?;
+        let connected: Vec<f64> = births.iter().map(|birth| birth.connected as f64).collect();
+        let got_out = births.iter().filter(|birth| birth.connected > 0).count() as f64;
+        let tries: usize = births.iter().map(|birth| birth.tries).sum();
+        let opened: Vec<f64> = births.iter().filter_map(|birth| birth.opened_after).collect();
+        let lost: usize = births.iter().map(|birth| birth.lost_later).sum();
+        let (what, said) = match namespace {
+            "births-open" => (
+                "no policy",
+                Figure::new(
+                    "connections a pod got out without any policy, least",
+                    percentile(&connected, 0.0),
+                    "",
+                )
+                .at_least(1.0),
+            ),
+            "births-closed" => (
+                "default deny",
+                Figure::new(
+                    "connections that all pods got out under a default deny",
+                    connected.iter().sum(),
+                    "",
+                )
+                .at_most(0.0),
+            ),
+            _ => (
+                "allowed",
+                Figure::new(
+                    "tries after the first 50 ms that were lost though policy allows them",
+                    lost as f64,
+                    "",
+                )
+                .at_most(0.0),
+            ),
+        };
+        report.say(
+            said.beside("starts", births.len())
+                .beside("tries", tries)
+                .beside("pods that got any out", got_out),
+        )?;
+        if namespace != "births-closed" {
+            let figure = Figure::new(
+                format!("from a pod's way out to its first connection, {what}, p50"),
+                percentile(&opened, 50.0),
+                "ms",
+            );
+            report.say(
+                figure
+                    .beside("p99", percentile(&opened, 99.0))
+                    .beside("longest", percentile(&opened, 100.0))
+                    .beside("never", births.len() - opened.len()),
+            )?;
+        }
+    }
+    target.delete_namespaces(&NAMESPACES).await
+}
+
+async fn start(
+    target: &Target,
+    watchers: &mut Watchers,
+    namespace: &str,
+    count: usize,
+) -> anyhow::Result<Vec<Birth>> {
+    let pods: Api<Pod> = Api::namespaced(target.client.clone(), namespace);
+    let mut births = Vec::new();
+    while births.len() < count {
+        let now = AT_ONCE.min(count - births.len());
+        for number in births.len()..births.len() + now {
+            pods.create(&PostParams::default(), &pause(&format!("born-{number}"))?)
+                .await?;
+        }
+        for _ in 0..now {
+            births.push(
+                timeout(PATIENCE, watchers.births.recv())
+                    .await
+                    .context("a pod does not start")?
+                    .context("the watchers ended")?,
+            );
+        }
+        pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default())
+            .await?;
+        until("pods to be gone", PATIENCE, || async {
+            Ok(pods
+                .list(&ListParams::default())
+                .await?
+                .items
+                .is_empty()
+                .then_some(()))
+        })
+        .await?;
+        eprint!("\r{namespace}: {} of {count}", births.len());
+    }
+    eprintln!();
+    Ok(births)
+}
+
+/// This program in each node.
+struct Watchers {
+    births: UnboundedReceiver<Birth>,
+    // Killed with their handles.
+    _children: Vec<Child>,
+}
+
+impl Watchers {
+    async fn start(target: &Target, to: &str) -> anyhow::Result<Self> {
+        ensure!(
+            target.own,
+            "the nodes of a cluster given by KUBECONFIG are not entered"
+        );
+        let (tell, births) = unbounded_channel();
+        let mut children = Vec::new();
+        for node in target.nodes().await? {
+            let mut child = Command::new(repository().join("tests/cluster/node"))
+                .args([node.as_str()])
+                .arg(std::env::current_exe()?)
+                .args(["within-births", to])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()?;
+            let mut lines: Lines<BufReader<ChildStdout>> =
+                BufReader::new(child.stdout.take().context("no way from the node")?).lines();
+            ensure!(
+                lines.next_line().await?.as_deref() == Some("watching"),
+                "nothing is watched on {node}"
+            );
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if let Ok(birth) = serde_json::from_str(&line) {
+                        let _ = tell.send(birth); // the measurement is over
+                    }
+                }
+            });
+            children.push(child);
+        }
+        Ok(Self {
+            births,
+            _children: children,
+        })
+    }
+}
