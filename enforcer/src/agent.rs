@@ -23,7 +23,7 @@ use self::rules::{Changed, Rules};
 use crate::datapath::{Hooks, KernelMaps, Pins, ROOM};
 use crate::gate::Told;
 use crate::link::cni::Results;
-use crate::link::{Links, Veth};
+use crate::link::{Links, One, Veth};
 use crate::metrics::Metrics;
 use crate::seats::Seats;
 use crate::settings::EnforcerSettings;
@@ -86,6 +86,8 @@ pub struct Agent {
     heard: Arc<Mutex<Option<Instant>>>,
     /// Until what agents before left was swept.
     pins: Option<Pins>,
+    /// The veths that were there when this agent began.
+    present: Vec<u32>,
 }
 
 impl Agent {
@@ -120,6 +122,7 @@ impl Agent {
             results,
             heard: Arc::default(),
             pins: Some(pins),
+            present: Vec::new(),
         }
     }
 
@@ -128,7 +131,21 @@ impl Agent {
     /// # Errors
     /// If interfaces or maps cannot be read.
     pub fn resume(&mut self, veths: &[Veth]) -> Result<(), anyhow::Error> {
-        for endpoint in self.maps.endpoints()? {
+        self.present = self.links.all()?.iter().map(One::ifindex).collect();
+        for ifindex in &self.present {
+            let pods = veths.iter().find(|veth| veth.ifindex == *ifindex);
+            let is_pods = |veth| self.links.is_kept_in(veth, &self.settings.netns_path);
+            // The way to the API server may be among them. Pods' have to wait for it.
+            if !pods.map_or(Ok(false), is_pods)? {
+                self.maps.look_at(*ifindex);
+            }
+        }
+        let endpoints = self.maps.endpoints()?;
+        if endpoints.is_empty() {
+            // Flows may be there all the same, of an agent whose rules had another layout: none of them was judged by these.
+            self.sync.begin_after(self.maps.flows.newest_generation()?);
+        }
+        for endpoint in endpoints {
             match veths.iter().find(|veth| veth.ifindex == endpoint.ifindex) {
                 None => self.maps.evict(endpoint.ifindex)?,
                 Some(veth) => {
@@ -278,6 +295,11 @@ impl Agent {
         seated.and(attached)?;
         if let Some(pins) = self.pins.take() {
             self.tidy(&pins)?;
+            // Those that were there before are under their rules now, or nobody's; whatever comes is closed from its first packet on.
+            self.present
+                .iter()
+                .for_each(|ifindex| self.maps.look_at(*ifindex));
+            self.maps.arm();
         }
         if done.flips > 0 {
             self.metrics.rules_revision.inc();

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::datapath::{Hooks, KernelMaps};
 use crate::link::watch::News;
-use crate::link::{Links, Veth};
+use crate::link::{Links, One, Veth};
 use crate::{datapath, link};
 
 /// What the agent is told.
@@ -62,26 +62,68 @@ impl Gate {
 
     pub fn take(&mut self, news: News) {
         let told = match news {
-            News::Veth(veth) if self.seen.contains(&veth.ifindex) => return,
-            News::Veth(veth) => match self.look(&veth) {
-                Ok(true) => Told::Closed(veth.ifindex),
-                Ok(false) => Told::Changed,
-                Err(error) => {
-                    tracing::error!(ifindex = veth.ifindex, %error, "a new veth could not be closed; its pod is open until it is known");
-                    Told::Failed(match error {
-                        Error::Link(_) => "link",
-                        Error::Datapath(error) => error.kind(),
-                    })
-                }
+            News::Veth(one) => match self.meet(&one) {
+                Some(told) => told,
+                None => return,
             },
             News::Gone(ifindex) => {
                 self.seen.remove(&ifindex);
+                self.maps.look_away(ifindex);
                 Told::Changed
             }
-            News::Lost => Told::Changed,
+            News::Lost => {
+                self.catch_up();
+                Told::Changed
+            }
         };
         // The agent is gone only when the process ends.
         self.tell.send(told).unwrap_or_default();
+    }
+
+    /// What to tell of a veth; nothing if it was looked at before.
+    fn meet(&mut self, one: &One) -> Option<Told> {
+        let ifindex = one.ifindex();
+        let veth = match one {
+            _ if self.seen.contains(&ifindex) => return None,
+            One::Across(veth) => veth,
+            One::Within(_) => {
+                self.maps.look_at(ifindex);
+                return None;
+            }
+        };
+        let closed = self.look(veth).inspect(|_| self.maps.look_at(ifindex));
+        Some(match closed {
+            Ok(true) => Told::Closed(ifindex),
+            Ok(false) => Told::Changed,
+            Err(error) => {
+                tracing::error!(
+                    ifindex, %error,
+                    "a new veth could not be closed by filters; the node forwards nothing from it until its pod is known, but a bridge does"
+                );
+                Told::Failed(match error {
+                    Error::Link(_) => "link",
+                    Error::Datapath(error) => error.kind(),
+                })
+            }
+        })
+    }
+
+    /// News were lost: what came meanwhile is looked at now.
+    fn catch_up(&mut self) {
+        match self.links.all() {
+            Ok(all) => {
+                for one in all {
+                    if !self.maps.is_looked_at(one.ifindex())
+                        && let Some(told) = self.meet(&one)
+                    {
+                        self.tell.send(told).unwrap_or_default();
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "news of interfaces were lost, and the interfaces cannot be listed; veths that are new stay closed")
+            }
+        }
     }
 
     /// Closes a veth if it is a new pod's.

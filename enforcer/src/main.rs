@@ -90,6 +90,7 @@ async fn run() -> anyhow::Result<()> {
     canary::start(Arc::clone(&maps), Arc::clone(&hooks), metrics.clone(), proved)
         .context("proving that enforcement works")?;
     census::start(Arc::clone(&maps), metrics.clone()).context("counting flows")?;
+    let policies_ahead = metrics.policies_ahead.clone();
     let mut agent = Agent::new(
         settings.clone(),
         view.clone(),
@@ -125,7 +126,10 @@ async fn run() -> anyhow::Result<()> {
         .context("no way to the API server is configured")?;
     // A namespace's baseline holds before the generator has stored it.
     let mut ahead = Ahead::default();
-    view.derive(Box::new(move |cluster| ahead.follow(cluster)));
+    view.derive(Box::new(move |cluster| {
+        ahead.follow(cluster);
+        policies_ahead.set(i64::try_from(ahead.len()).unwrap_or(i64::MAX));
+    }));
     view.watch_if_served::<NamespaceBaseline>(client.clone());
     view.watch::<NetworkPolicy>(client.clone());
     view.watch::<Pod>(client.clone());

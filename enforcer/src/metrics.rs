@@ -23,6 +23,7 @@ pub struct Metrics {
     unsent: IntCounter,
     pub endpoints: IntGaugeVec,
     pub policy_defects: IntGauge,
+    pub policies_ahead: IntGauge,
     pub rules_revision: IntGauge,
     packets: IntCounterVec,
 }
@@ -96,6 +97,10 @@ impl Metrics {
                 "First packets of a kind that were not told of at once, since there were too many; they are counted all the same",
             )?,
             endpoints: vec("endpoints", "Pods of this node, by state", "state")?,
+            policies_ahead: IntGauge::new(
+                name("policies_ahead"),
+                "Policies of baselines that are enforced here and not stored yet",
+            )?,
             policy_defects: IntGauge::new(
                 name("policy_defects"),
                 "Parts of policies of this node's pods that could not be understood, and so are closed",
@@ -117,6 +122,7 @@ impl Metrics {
         registry.register(Box::new(metrics.propagation_seconds.clone()))?;
         registry.register(Box::new(metrics.revisions.clone()))?;
         registry.register(Box::new(metrics.policy_defects.clone()))?;
+        registry.register(Box::new(metrics.policies_ahead.clone()))?;
         registry.register(Box::new(metrics.rules_revision.clone()))?;
         registry.register(Box::new(metrics.packets.clone()))?;
         registry.register(Box::new(metrics.displaced.clone()))?;

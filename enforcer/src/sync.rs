@@ -7,7 +7,7 @@ use ringfence_netpol::compile::Delta;
 
 use crate::encode::Overflow;
 use crate::encode::ids::Epoch;
-use crate::encode::plan::{Endpoints, Room, is_turned, plan, sweep};
+use crate::encode::plan::{Endpoints, Room, is_turned, next_generation, plan, sweep};
 use crate::encode::state::{State, Write};
 use crate::encode::tables::Encoder;
 
@@ -65,6 +65,11 @@ impl<S: Store> Sync<S> {
             state: None,
             flipped: VecDeque::new(),
         }
+    }
+
+    /// What is judged from now on bears a later generation than this one.
+    pub fn begin_after(&mut self, generation: u32) {
+        self.generation = self.generation.max(next_generation(generation, false));
     }
 
     /// What the maps hold, if it is known.

@@ -70,6 +70,7 @@ impl Agent {
                 failure.get_or_insert(error);
             } else if let Some(seat) = self.seats.get_mut(ifindex) {
                 (seat.attached, seat.closed) = (true, None);
+                self.maps.look_at(ifindex);
             }
         }
         failure.map_or(Ok(()), |error| Err(error.into()))

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The kernel side of the enforcer: a program at each direction of a pod's veth (tc, clsact), and one at netfilter's FORWARD and
- * LOCAL_IN that judges what goes to a Service by its real destination. See ../datapath/mod.rs for the whole.
+ * LOCAL_IN that judges what goes to a Service by its real destination, and closes veths that nobody looked at yet. See ../datapath/mod.rs for the whole.
  */
 #include "kernel.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "newborn.h"
 #include "service.h"
 #include "veth.h"
 
@@ -45,7 +46,8 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 	known = rf_read_policy(endpoint, skb->ifindex, &policy);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_ARP):
-		reason = RF_PASS_NEIGHBOUR;
+		reason = known && direction == RF_EGRESS && !rf_claims_own4(skb, endpoint, &policy) ? RF_DROP_SPOOFED :
+												      RF_PASS_NEIGHBOUR;
 		break;
 	case bpf_htons(ETH_P_IP):
 		reason = known ? rf_ipv4(skb, endpoint, &policy, direction) : RF_DROP_PENDING;
@@ -77,9 +79,13 @@ int rf_to_pod(struct __sk_buff *skb)
 	return rf_packet_at_veth(skb, RF_INGRESS);
 }
 
-/* After the node has translated a Service's address. */
+/* Where the node forwards, and where it takes in: after it has translated a Service's address. */
 SEC("netfilter")
 int rf_translated(struct bpf_nf_ctx *ctx)
 {
+	if (rf_is_newborn(ctx->state->in) || rf_is_newborn(ctx->state->out)) {
+		rf_count(RF_DROP_PENDING);
+		return NF_DROP;
+	}
 	return rf_service(ctx);
 }

@@ -97,13 +97,19 @@ struct ipv6hdr {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct rtnl_link_ops {
+	const char *kind;
+};
+
 struct net_device {
 	int ifindex;
+	const struct rtnl_link_ops *rtnl_link_ops;
 };
 
 struct nf_hook_state {
 	__u8 pf;
 	struct net_device *in;
+	struct net_device *out;
 };
 
 struct sk_buff {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The state, shared by all programs of a node and pinned, so that it outlives the agent. Nothing in here is per pod but
- * one element of `ep`. A change of layout needs a new layout version in user space (datapath/pin.rs).
+ * one element of `ep`. A change of layout needs a new layout version in user space (datapath/pin.rs), which is another one for flows.
  */
 #pragma once
 
@@ -343,6 +343,21 @@ struct {
 	__type(key, struct rf_denial);
 	__type(value, struct rf_denials);
 } denied SEC(".maps");
+
+/*
+ * Which interfaces user space has looked at, by the low half of the index: see newborn.h. No interface has the index 0; that element
+ * says whether any of it counts yet.
+ */
+#define RF_SEEN_ARMED 0
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RF_ENDPOINTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} seen SEC(".maps");
 
 /* The first of each kind, for whoever listens: not pinned, each agent has its own. */
 struct {

@@ -21,6 +21,10 @@
 #define RF_TCP_ACK 0x10
 #define RF_TCP_READ 14 /* up to and with the flags */
 
+#define RF_ARP_SENDER 14 /* where the sender's IPv4 address is */
+#define RF_ADVERTISEMENT 136 /* of a neighbour */
+#define RF_ADVERTISED 8 /* where in it the address is that it tells of */
+
 /* How many extension headers are looked through. Senders have two or three at most. */
 #define RF_EXTENSIONS 6
 

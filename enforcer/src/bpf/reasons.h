@@ -23,7 +23,7 @@ enum rf_reason {
 	RF_DROP_CUT, /* of a flow that the changed policy allows no more */
 	RF_DROP_REPLY, /* an answer that nobody asked for */
 	RF_DROP_PENDING, /* the pod behind the veth is not known yet */
-	RF_DROP_SPOOFED, /* from a pod, but not from its address */
+	RF_DROP_SPOOFED, /* from a pod, but not from its address, or telling its neighbours of another one */
 	RF_DROP_FRAGMENT, /* a later fragment whose first was not seen */
 	RF_DROP_MALFORMED, /* shorter than its headers say, or not of a form that can be judged */
 	RF_DROP_EXTENSIONS, /* IPv6 with more extension headers than are looked through, or with a way still to go in them */

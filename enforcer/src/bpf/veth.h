@@ -248,6 +248,39 @@ static __always_inline bool rf_is_own_source(const struct rf_look *look, bool la
 	return lax || !(look->address.word[0] | (six ? look->address.word[1] : 0));
 }
 
+/* Whether what a pod tells its neighbours of is an address that may be its own; else they would send it what is another pod's. */
+static __always_inline bool rf_claims_own6(struct __sk_buff *skb, const struct rf_look *look, __u32 at)
+{
+	struct rf_address target;
+
+	if (bpf_skb_load_bytes(skb, at + RF_ADVERTISED, &target, sizeof(target)))
+		return false;
+	return rf_is_same(&target, &look->address, true) || rf_is_link_local6(&target) ||
+	       (!rf_isolated(look->policy) && !(look->address.word[0] | look->address.word[1]));
+}
+
+static __always_inline bool rf_claims_own4(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
+					   const struct rf_policy *policy)
+{
+	__be32 sender;
+
+	if (rf_is_lax(endpoint, policy) || (!endpoint->address4 && !rf_isolated(policy)))
+		return true;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + RF_ARP_SENDER, &sender, sizeof(sender)))
+		return false;
+	return !sender || sender == endpoint->address4; /* 0: asks whether an address is taken */
+}
+
+static __always_inline enum rf_reason rf_neighbour(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
+						   const struct rf_look *look, __u8 type, __u32 at)
+{
+	if (look->direction == RF_INGRESS || rf_is_lax(endpoint, look->policy))
+		return RF_PASS_NEIGHBOUR;
+	if (rf_is_routers(type))
+		return RF_DROP_ROUTER;
+	return type != RF_ADVERTISEMENT || rf_claims_own6(skb, look, at) ? RF_PASS_NEIGHBOUR : RF_DROP_SPOOFED;
+}
+
 static __always_inline enum rf_reason rf_verdict(struct __sk_buff *skb, const struct rf_endpoint *endpoint,
 						 const struct rf_policy *policy, enum rf_direction direction,
 						 struct rf_look *look, bool six)
@@ -276,8 +309,7 @@ static __always_inline enum rf_reason rf_verdict(struct __sk_buff *skb, const st
 		__u8 neighbour = rf_neighbour_type(skb, packet, &header);
 
 		if (neighbour)
-			return out && rf_is_routers(neighbour) && !rf_is_lax(endpoint, policy) ? RF_DROP_ROUTER :
-												 RF_PASS_NEIGHBOUR;
+			return rf_neighbour(skb, endpoint, look, neighbour, header.at);
 	}
 	if (out && !rf_is_own_source(look, rf_is_lax(endpoint, policy), six))
 		return RF_DROP_SPOOFED;

@@ -1,11 +1,11 @@
-//! All entries of a hash map, some thousand a system call.
+//! Entries of a hash map, some thousand a system call.
 //!
-//! libbpf-rs has an iterator for it (0.27), but that takes a batch which is not full for the last one, and the kernel ends a batch
+//! libbpf-rs has an iterator to read them (0.27), but that takes a batch which is not full for the last one, and the kernel ends a batch
 //! where the next bucket does not fit.
 
 use std::os::fd::AsRawFd;
 
-use libbpf_rs::{ErrorKind, MapCore, MapHandle, libbpf_sys};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, libbpf_sys};
 
 /// Room for the longest bucket, or the kernel refuses.
 const BATCH: usize = 4096;
@@ -57,4 +57,30 @@ pub fn each(map: &MapHandle, mut take: impl FnMut(&[u8], &[u8])) -> Result<(), l
         }
         from = Some(next);
     }
+}
+
+/// Writes many entries: keys and values one behind the other.
+pub fn put(map: &MapHandle, keys: &[u8], values: &[u8]) -> Result<(), libbpf_rs::Error> {
+    let (key_size, value_size) = (map.key_size() as usize, map.value_size() as usize);
+    for (keys, values) in keys
+        .chunks(BATCH * key_size)
+        .zip(values.chunks(BATCH * value_size))
+    {
+        let count = (keys.len() / key_size) as u32;
+        map.update_batch(keys, values, count, MapFlags::ANY, MapFlags::ANY)?;
+    }
+    Ok(())
+}
+
+/// Takes many entries out.
+///
+/// # Errors
+/// If one of them is not there: those before it are gone then, and the others not.
+pub fn delete(map: &MapHandle, keys: &[u8]) -> Result<(), libbpf_rs::Error> {
+    let key_size = map.key_size() as usize;
+    for keys in keys.chunks(BATCH * key_size) {
+        let count = (keys.len() / key_size) as u32;
+        map.delete_batch(keys, count, MapFlags::ANY, MapFlags::ANY)?;
+    }
+    Ok(())
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 use ringfence_netpol::policy::Direction;
 
-use super::maps::{CANARY, address, handle};
+use super::maps::handle;
+use super::proof::CANARY;
 use super::row::{REASONS, read};
+use super::table::address;
 use super::{Error, batch};
 use crate::skeleton::DatapathMaps;
 use crate::skeleton::types::{rf_denial, rf_denials, rf_direction};

@@ -9,14 +9,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut};
 
-use super::maps::{ENDPOINTS, handle, slot};
+use super::endpoints::{ENDPOINTS, slot};
+use super::maps::handle;
+use super::proof::CANARY;
 use super::row::{Row, widen};
 use super::words::Words;
 use super::{Error, batch};
-use crate::skeleton::DatapathMaps;
 use crate::skeleton::types::{rf_flow, rf_flow_flags, rf_flow_key};
+use crate::skeleton::{DatapathMaps, OpenDatapathMaps};
 
 /// As declared in maps.h.
 const ROOM: [usize; 2] = [262_144, 131_072];
@@ -51,6 +53,21 @@ pub struct Counted {
     pub removed: [usize; 4],
     /// Pods that have more than their share.
     pub over: usize,
+}
+
+/// The maps that hold them, by their names.
+pub(super) fn tables_of<'a, 'obj>(
+    maps: &'a mut OpenDatapathMaps<'obj>,
+) -> [(&'static str, &'a mut OpenMapMut<'obj>); 7] {
+    [
+        ("ct4", &mut maps.ct4),
+        ("ct6", &mut maps.ct6),
+        ("over4", &mut maps.over4),
+        ("over6", &mut maps.over6),
+        ("quota", &mut maps.quota),
+        ("share", &mut maps.share),
+        ("frag", &mut maps.frag),
+    ]
 }
 
 impl Flows {
@@ -185,6 +202,19 @@ impl Flows {
             })?;
         }
         Ok(states)
+    }
+
+    /// The highest generation that a flow was judged at; 0 if there are none.
+    pub fn newest_generation(&self) -> Result<u32, Error> {
+        let mut newest = 0;
+        for table in &self.tables {
+            table.each(|key, flow, _| {
+                if key.ifindex != CANARY {
+                    newest = newest.max(flow.r#gen);
+                }
+            })?;
+        }
+        Ok(newest)
     }
 
     /// Forgets how many a pod had that is gone.

@@ -9,6 +9,7 @@ use libbpf_rs::PrintLevel;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
 use super::denials::Denials;
+use super::flows;
 use super::hook::{self, Hooks};
 use super::maps::KernelMaps;
 use super::{Error, Pins};
@@ -38,11 +39,12 @@ pub fn load(pins: &Pins) -> Result<Datapath, Error> {
         .obj_builder
         .pin_root_path(pins.maps())
         .map_err(Error::Load)?;
-    let skeleton = builder
-        .open(&mut storage)
-        .map_err(Error::Load)?
-        .load()
-        .map_err(Error::Load)?;
+    let mut open = builder.open(&mut storage).map_err(Error::Load)?;
+    // What is remembered of flows outlives a change of what rules look like.
+    for (name, map) in flows::tables_of(&mut open.maps) {
+        map.set_pin_path(pins.flows().join(name)).map_err(Error::Load)?;
+    }
+    let skeleton = open.load().map_err(Error::Load)?;
     let maps = KernelMaps::new(&skeleton.maps)?;
     let denials = Denials::new(&skeleton.maps)?;
     let copy = |program: &libbpf_rs::ProgramMut<'_>| {

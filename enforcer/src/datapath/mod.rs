@@ -6,23 +6,29 @@
 
 mod batch;
 mod denials;
+mod endpoints;
 mod flows;
 mod hook;
 mod load;
 mod maps;
 mod pin;
+mod proof;
 mod row;
+mod store;
+mod table;
 mod words;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use denials::{Denial, Denials};
+pub use endpoints::Endpoint;
 pub use flows::{Counted, Flows};
 pub use hook::{Hooks, detach, remove_clsact};
 pub use load::{Datapath, check_kernel, load};
-pub use maps::{CANARY, CanaryRules, Endpoint, KernelMaps, ROOM};
+pub use maps::{KernelMaps, ROOM};
 pub use pin::{Pins, uninstall};
+pub use proof::{CANARY, CanaryRules};
 pub use row::{REASONS, TALLIES};
 
 use crate::skeleton::types;

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 /// Grows with every change of a map's type, key, value or meaning: an agent never reads what it could misunderstand.
-const LAYOUT: &str = "5";
+const LAYOUT: &str = "6";
+/// The same for the maps that hold flows, in a folder of their own: an agent that has other rules still knows who opened what.
+const FLOWS: &str = "flows-1";
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The folder of one layout.
@@ -27,10 +29,9 @@ impl Pins {
         let pins = Self {
             root: root.to_owned(),
         };
-        fs::create_dir_all(pins.links()).map_err(|source| Error::Pin {
-            path: pins.links(),
-            source,
-        })?;
+        for path in [pins.links(), pins.flows()] {
+            fs::create_dir_all(&path).map_err(|source| Error::Pin { path, source })?;
+        }
         if !is_bpffs(root) {
             return Err(Error::NotBpffs(root.to_owned()));
         }
@@ -39,6 +40,11 @@ impl Pins {
 
     pub fn maps(&self) -> PathBuf {
         self.root.join(LAYOUT)
+    }
+
+    /// Where the maps that hold flows are.
+    pub fn flows(&self) -> PathBuf {
+        self.root.join(FLOWS)
     }
 
     pub fn links(&self) -> PathBuf {
@@ -58,7 +64,7 @@ impl Pins {
         })?;
         for entry in entries
             .flatten()
-            .filter(|entry| entry.file_name() != OsStr::new(LAYOUT))
+            .filter(|entry| ![LAYOUT, FLOWS].map(OsStr::new).contains(&&*entry.file_name()))
         {
             tracing::info!(path = %entry.path().display(), "removing the state of another version of the agent");
             fs::remove_dir_all(entry.path()).map_err(|source| Error::Pin {

@@ -15,12 +15,12 @@ pub mod cni;
 pub mod netlink;
 pub mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
@@ -51,13 +51,38 @@ pub struct Veth {
     pub controller: Option<u32>,
 }
 
+/// Any veth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum One {
+    /// Its peer is in another namespace.
+    Across(Veth),
+    /// Its peer is in this one: nobody's way out.
+    Within(u32),
+}
+
+impl One {
+    /// `None` for all other interfaces.
+    pub fn read(message: &LinkMessage) -> Option<Self> {
+        match Veth::read(message) {
+            Some(veth) => Some(Self::Across(veth)),
+            None => is_veth(message).then_some(Self::Within(message.header.index)),
+        }
+    }
+
+    pub fn ifindex(&self) -> u32 {
+        match self {
+            Self::Across(veth) => veth.ifindex,
+            Self::Within(ifindex) => *ifindex,
+        }
+    }
+}
+
 impl Veth {
     /// `None` for all other interfaces.
     pub fn read(message: &LinkMessage) -> Option<Self> {
-        let (mut veth, mut peer, mut netns, mut controller) = (false, None, None, None);
+        let (mut peer, mut netns, mut controller) = (None, None, None);
         for attribute in &message.attributes {
             match attribute {
-                LinkAttribute::LinkInfo(info) => veth = info.contains(&LinkInfo::Kind(InfoKind::Veth)),
                 LinkAttribute::Link(index) => peer = Some(*index),
                 LinkAttribute::LinkNetNsId(id) => netns = Some(*id).filter(|id| *id >= 0),
                 LinkAttribute::Controller(index) => controller = Some(*index).filter(|index| *index != 0),
@@ -65,7 +90,7 @@ impl Veth {
             }
         }
         let ifindex = message.header.index;
-        veth.then_some(Self {
+        is_veth(message).then_some(Self {
             ifindex,
             peer: peer?,
             netns: netns?,
@@ -79,28 +104,45 @@ impl Veth {
     }
 }
 
+fn is_veth(message: &LinkMessage) -> bool {
+    let of = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(info) if info.contains(&LinkInfo::Kind(InfoKind::Veth)));
+    message.attributes.iter().any(of)
+}
+
 /// Questions to the kernel about this namespace's interfaces.
 pub struct Links {
     netlink: Netlink,
+    /// The namespaces that are kept in files, as they were last seen.
+    kept: BTreeMap<PathBuf, i32>,
 }
 
 impl Links {
     pub fn open() -> Result<Self, Error> {
         Ok(Self {
             netlink: Netlink::open()?,
+            kept: BTreeMap::new(),
         })
     }
 
     /// All veths whose peers are in other namespaces, but not the one that has the default route.
     pub fn veths(&mut self) -> Result<Vec<Veth>, Error> {
         let uplinks = self.uplinks()?;
+        let pods = self.all()?.into_iter().filter_map(|one| match one {
+            One::Across(veth) => Some(veth),
+            One::Within(_) => None,
+        });
+        Ok(pods.filter(|veth| !uplinks.contains(&veth.ifindex)).collect())
+    }
+
+    /// All veths.
+    pub fn all(&mut self) -> Result<Vec<One>, Error> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let answers = self.netlink.ask("listing interfaces", request, Ask::All)?;
         let veths = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Veth::read(message),
+            RouteNetlinkMessage::NewLink(message) => One::read(message),
             _ => None,
         });
-        Ok(veths.filter(|veth| !uplinks.contains(&veth.ifindex)).collect())
+        Ok(veths.collect())
     }
 
     /// The interfaces of default routes, whatever the table.
@@ -180,16 +222,37 @@ impl Links {
         let Ok(entries) = std::fs::read_dir(folder) else {
             return Ok(false);
         };
-        for entry in entries.flatten() {
-            // It may be gone by now.
-            let Ok(file) = File::open(entry.path()) else {
-                continue;
+        // Only of those that are new it is asked which they are: a node has hundreds, and a new pod waits for the answer.
+        let mut before = std::mem::take(&mut self.kept);
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let known = before.remove(&path);
+            let id = match known {
+                Some(id) => Some(id),
+                None => self.netns_of(&path)?,
             };
-            if self.netns_id(&file)? == Some(veth.netns) {
-                return Ok(true);
+            if let Some(id) = id {
+                self.kept.insert(path, id);
+            }
+        }
+        let candidates = self.kept.iter().filter(|(_, id)| **id == veth.netns);
+        let candidates: Vec<PathBuf> = candidates.map(|(path, _)| path.clone()).collect();
+        for path in candidates {
+            // A file of the same name may be another namespace by now.
+            match self.netns_of(&path)? {
+                Some(id) if id == veth.netns => return Ok(true),
+                Some(id) => drop(self.kept.insert(path, id)),
+                None => drop(self.kept.remove(&path)),
             }
         }
         Ok(false)
+    }
+
+    /// This namespace's identifier of the one that is kept in a file; `None` if there is none (any more, or yet).
+    fn netns_of(&mut self, path: &Path) -> Result<Option<i32>, Error> {
+        match File::open(path) {
+            Ok(file) => self.netns_id(&file),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Whether anybody has filters at the interface's clsact.

@@ -10,7 +10,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::netlink::messages;
-use super::{Error, Veth};
+use super::{Error, One};
 
 const LINK_GROUP: u32 = 1;
 /// Room for the news of some thousand interfaces while the thread is not scheduled.
@@ -19,7 +19,7 @@ const RECEIVE_BUFFER: i32 = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
     /// A veth appeared or changed.
-    Veth(Veth),
+    Veth(One),
     /// An interface is gone.
     Gone(u32),
     /// There was more than could be told: look for yourself.
@@ -66,7 +66,7 @@ fn news(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<News> {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message))
             if message.header.interface_family == AddressFamily::Unspec =>
         {
-            Veth::read(message).map(News::Veth)
+            One::read(message).map(News::Veth)
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message))
             if message.header.interface_family == AddressFamily::Unspec =>

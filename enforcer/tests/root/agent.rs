@@ -1,6 +1,6 @@
 //! The whole agent but for the API server: what it finds on a node, and what it leaves behind.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use ringfence_runtime::health::Readiness;
 use ringfence_runtime::view::View;
 use serde_json::{Value, json};
 
-use super::harness::{NODE, PINS, alone, cluster, run};
-use super::namespaces::{addresses, asks, connect, lives, pod, prepare, serve};
+use super::harness::{NODE, PINS, alone, cluster, run, within};
+use super::namespaces::{PATIENCE, addresses, asks, connect, lives, pod, prepare, serve};
 
 /// An agent that has come to rest: everything it could do is done, and its process is gone.
 struct Rested {
@@ -114,13 +114,18 @@ fn a_veth_that_was_born_while_no_agent_ran_is_closed_by_the_next_one_until_its_p
         agent(&[web(), friend()], &[only_friends()]);
         assert!(connect("friend", web_address()).is_some());
 
+        serve("friend");
         let born = pod("stranger", 3);
+        assert!(
+            connect("stranger", addresses(2)[0]).is_none() && connect("friend", addresses(3)[0]).is_none(),
+            "the node forwards nothing from or to it"
+        );
+        assert!(connect("friend", web_address()).is_some(), "all else goes on");
         // The API knows the pod, and not its address.
         let next = agent(&[web(), friend(), stranger("")], &[only_friends()]);
         assert!(next.hooks.are_attached(born));
         assert!(connect("stranger", addresses(2)[0]).is_none() && !asks("stranger", addresses(2)[0]));
         assert!(next.maps.counts().unwrap()[15] > 0, "pending");
-        serve("friend");
         let last = agent(
             &[web(), friend(), stranger("10.0.0.3 fd00::3")],
             &[only_friends()],
@@ -163,20 +168,33 @@ fn an_agent_with_another_layout_of_the_maps_takes_over_from_one_that_was_killed(
         let veths = [pod("web", 1), pod("friend", 2), pod("stranger", 3)];
         serve("web");
         let all = [web(), friend(), stranger("10.0.0.3 fd00::3")];
-        agent(&all, &[only_friends()]);
+        let silent = json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"]});
+        let policies = [only_friends(), silent];
+        agent(&all, &policies);
         let mut connection = connect("friend", web_address()).unwrap();
         assert!(lives(&mut connection));
+        // A question, whose answer may only come because it was asked.
+        let socket = |name, address| {
+            within(name, move || UdpSocket::bind((address, 4242)).unwrap())
+                .join()
+                .unwrap()
+        };
+        let (asks, answers) = (socket("friend", addresses(2)[0]), socket("web", web_address()));
+        asks.send_to(b"?", (web_address(), 4242)).unwrap();
+        let (_, from) = answers.recv_from(&mut [0; 8]).unwrap();
         // What another version would have left.
-        let layout = folders().pop().unwrap();
+        let layout = layout();
         std::fs::rename(&layout, Path::new(PINS).join("old")).unwrap();
         assert!(lives(&mut connection) && connect("stranger", web_address()).is_none());
 
-        let next = agent(&all, &[only_friends()]);
-        assert!(lives(&mut connection), "it is picked up");
+        let next = agent(&all, &policies);
+        answers.send_to(b"!", from).unwrap();
+        asks.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(asks.recv(&mut [0; 8]).is_ok(), "what was asked before is known");
+        assert!(lives(&mut connection));
         assert!(connect("friend", web_address()).is_some() && connect("stranger", web_address()).is_none());
-        assert_eq!(
-            folders(),
-            std::slice::from_ref(&layout),
+        assert!(
+            !Path::new(PINS).join("old").exists(),
             "nothing of the other version stays"
         );
         assert!(veths.into_iter().all(|veth| next.hooks.are_attached(veth)));
@@ -186,9 +204,11 @@ fn an_agent_with_another_layout_of_the_maps_takes_over_from_one_that_was_killed(
     });
 }
 
-fn folders() -> Vec<PathBuf> {
+/// The folder of what would change with the layout of rules.
+fn layout() -> PathBuf {
     let entries = std::fs::read_dir(PINS).unwrap();
-    entries.map(|entry| entry.unwrap().path()).collect()
+    let mut folders = entries.map(|entry| entry.unwrap().path());
+    folders.find(|folder| folder.join("ep").exists()).unwrap()
 }
 
 #[test]

@@ -158,11 +158,23 @@ fn neighbour_discovery_is_never_closed_and_never_a_way_in() {
         for packet in [
             link.icmp(133, 0),
             link.icmp(135, 0),
-            link.icmp(136, 0),
+            link.advertise(POD),
+            link.advertise(LINK_LOCAL),
             confirming.icmp(135, 0),
         ] {
             assert!(kernel.passes_out(VETH, &packet) && kernel.passes_in(VETH, &packet, UPLINK));
         }
+        let lie = link.advertise(FRIEND);
+        assert!(
+            kernel.passes_in(VETH, &lie, UPLINK),
+            "it is for its receiver to know"
+        );
+        assert!(
+            !kernel.passes_out(VETH, &lie),
+            "a pod does not say that it has another's address"
+        );
+        assert!(!kernel.passes_out(VETH, &link.icmp(136, 0)), "nor half of one");
+        assert_eq!(kernel.count("spoofed"), 2);
         let report = Ip6::new(Ipv6Addr::UNSPECIFIED, "ff02::16".parse().unwrap())
             .hops(1)
             .extended([alert()]);

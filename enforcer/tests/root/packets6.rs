@@ -133,6 +133,13 @@ impl Ip6 {
         self.raw(58, &[kind, 0, 0, 0, high, low, 0, 1])
     }
 
+    /// A neighbour's advertisement of an address.
+    pub fn advertise(&self, target: Ipv6Addr) -> Vec<u8> {
+        let mut payload = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
+        payload.extend(target.octets());
+        self.raw(58, &payload)
+    }
+
     /// An error, such as "packet too big" (2), about a packet.
     pub fn error(&self, kind: u8, about: &[u8]) -> Vec<u8> {
         let mut payload = vec![kind, 0, 0, 0, 0, 0, 5, 0];

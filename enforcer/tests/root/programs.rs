@@ -117,6 +117,31 @@ fn an_interface_that_is_no_endpoint_passes_all_and_one_whose_pod_is_not_known_pa
 }
 
 #[test]
+fn a_pod_tells_its_neighbours_of_no_other_address_than_its_own() {
+    // Who has 10.0.0.2? Tell, or: is at, the sender.
+    let arp = |operation: u8, sender: Ipv4Addr| {
+        let mut bytes = vec![0, 1, 8, 0, 6, 4, 0, operation, 2, 0, 0, 0, 0, 2];
+        bytes.extend(sender.octets());
+        bytes.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+        frame(0x0806, &bytes)
+    };
+    alone(move || {
+        for policies in [vec![], vec![closed()]] {
+            let kernel = kernel(&policies);
+            let before = kernel.count("spoofed");
+            for operation in [1, 2] {
+                assert!(kernel.passes_out(VETH, &arp(operation, POD)));
+                assert!(kernel.passes_out(VETH, &arp(operation, Ipv4Addr::UNSPECIFIED)));
+                assert!(!kernel.passes_out(VETH, &arp(operation, FRIEND)));
+                assert!(kernel.passes_in(VETH, &arp(operation, FRIEND), UPLINK));
+            }
+            assert!(!kernel.passes_out(VETH, &frame(0x0806, &[0; 10])));
+            assert_eq!(kernel.count("spoofed") - before, 3);
+        }
+    });
+}
+
+#[test]
 fn a_flow_that_is_allowed_is_answered_and_one_that_is_not_is_neither() {
     alone(|| {
         let kernel = kernel(&[from_friend()]);

@@ -1,7 +1,10 @@
 //! Pods that are started under a standing default deny: what each gets out, at one try a millisecond from the first instant. Beside them
 //! pods that nothing closes, by which it is seen that what gets out is seen, and pods whose policy allows it, which must not wait.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -10,17 +13,17 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use ringfence_bench::{Figure, Report, percentile};
 use ringfence_tests::install;
+use ringfence_tests::probe::{Probers, Wire};
 use ringfence_tests::target::{Target, repository, until};
 use ringfence_tests::workload::{self, Wanted, pause};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::timeout;
 
 use crate::newborn::Birth;
 
 /// So many pods start at once, all over the cluster.
 const AT_ONCE: usize = 8;
+const PORT: u16 = 7;
 const OPEN: usize = 40;
 const ALLOWED: usize = 200;
 const NAMESPACES: [&str; 4] = ["births-target", "births-open", "births-allowed", "births-closed"];
@@ -53,7 +56,13 @@ pub async fn measure(starts: usize) -> anyhow::Result<()> {
         "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: allow, namespace: births-allowed}, \
          spec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: births-target}}}]}]}}",
     ).await?;
-    let mut watchers = Watchers::start(&target, &server.endpoint()).await?;
+    let prober = std::env::current_exe()?.with_file_name("prober");
+    let mut probers = Probers::start(&target, &prober).await?;
+    let to = SocketAddr::new(server.address.parse()?, PORT);
+    probers
+        .serve(&[(server.node.clone(), to.ip())], &[(Wire::Tcp, PORT)])
+        .await?;
+    let watchers = Watchers::start(&target, to).await?;
     let mut report = Report::new("enforcer")?;
     report.title(format_args!(
         "Pods that start, one connection tried a millisecond for 300 ms, {AT_ONCE} pods at once"
@@ -63,7 +72,7 @@ pub async fn measure(starts: usize) -> anyhow::Result<()> {
         ("births-allowed", ALLOWED),
         ("births-closed", starts),
     ] {
-        let births = start(&target, &mut watchers, namespace, count).await?;
+        let births = start(&target, &watchers, namespace, count).await?;
         let connected: Vec<f64> = births.iter().map(|birth| birth.connected as f64).collect();
         let got_out = births.iter().filter(|birth| birth.connected > 0).count() as f64;
         let tries: usize = births.iter().map(|birth| birth.tries).sum();
@@ -122,7 +131,7 @@ pub async fn measure(starts: usize) -> anyhow::Result<()> {
 
 async fn start(
     target: &Target,
-    watchers: &mut Watchers,
+    watchers: &Watchers,
     namespace: &str,
     count: usize,
 ) -> anyhow::Result<Vec<Birth>> {
@@ -131,19 +140,23 @@ async fn start(
     while births.len() < count {
         let now = AT_ONCE.min(count - births.len());
         for number in births.len()..births.len() + now {
-            pods.create(&PostParams::default(), &pause(&format!("born-{number}"))?)
-                .await?;
+            let pod = pause(&format!("born-{number}"))?;
+            pods.create(&PostParams::default(), &pod).await?;
         }
-        for _ in 0..now {
-            births.push(
-                timeout(PATIENCE, watchers.births.recv())
-                    .await
-                    .context("a pod does not start")?
-                    .context("the watchers ended")?,
-            );
-        }
-        pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default())
-            .await?;
+        // By the address: a kubelet may make more than one namespace for a pod, of which only the last is the pod's.
+        births.extend(
+            until("pods to start", PATIENCE, || async {
+                let started = pods.list(&ListParams::default()).await?;
+                let address = |pod: &Pod| pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok();
+                let addresses: Vec<IpAddr> = started.iter().filter_map(address).collect();
+                Ok((addresses.len() == now)
+                    .then(|| watchers.of(&addresses))
+                    .flatten())
+            })
+            .await?,
+        );
+        let at_once = DeleteParams::default().grace_period(0);
+        pods.delete_collection(&at_once, &ListParams::default()).await?;
         until("pods to be gone", PATIENCE, || async {
             Ok(pods
                 .list(&ListParams::default())
@@ -161,25 +174,26 @@ async fn start(
 
 /// This program in each node.
 struct Watchers {
-    births: UnboundedReceiver<Birth>,
+    births: Arc<Mutex<BTreeMap<IpAddr, Birth>>>,
     // Killed with their handles.
     _children: Vec<Child>,
 }
 
 impl Watchers {
-    async fn start(target: &Target, to: &str) -> anyhow::Result<Self> {
+    async fn start(target: &Target, to: SocketAddr) -> anyhow::Result<Self> {
         ensure!(
             target.own,
             "the nodes of a cluster given by KUBECONFIG are not entered"
         );
-        let (tell, births) = unbounded_channel();
+        let births: Arc<Mutex<BTreeMap<IpAddr, Birth>>> = Arc::default();
         let mut children = Vec::new();
         for node in target.nodes().await? {
             let mut child = Command::new(repository().join("tests/cluster/node"))
                 .args([node.as_str()])
                 .arg(std::env::current_exe()?)
-                .args(["within-births", to])
-                .stdin(Stdio::null())
+                .arg("within-births")
+                .arg(to.to_string())
+                .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .kill_on_drop(true)
                 .spawn()?;
@@ -189,11 +203,14 @@ impl Watchers {
                 lines.next_line().await?.as_deref() == Some("watching"),
                 "nothing is watched on {node}"
             );
-            let tell = tell.clone();
+            let births = Arc::clone(&births);
             tokio::spawn(async move {
                 while let Ok(Some(line)) = lines.next_line().await {
-                    if let Ok(birth) = serde_json::from_str(&line) {
-                        let _ = tell.send(birth); // the measurement is over
+                    if let Ok(birth) = serde_json::from_str::<Birth>(&line) {
+                        births
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .insert(birth.address, birth);
                     }
                 }
             });
@@ -202,6 +219,18 @@ impl Watchers {
         Ok(Self {
             births,
             _children: children,
+        })
+    }
+
+    /// What was seen of these pods, once it is all of them.
+    fn of(&self, addresses: &[IpAddr]) -> Option<Vec<Birth>> {
+        let mut births = self.births.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = addresses.iter().all(|address| births.contains_key(address));
+        all.then(|| {
+            addresses
+                .iter()
+                .filter_map(|address| births.remove(address))
+                .collect()
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What one pod got out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Birth {
+    /// The pod's.
+    pub address: IpAddr,
     /// Since it had a way out at all.
     pub tries: usize,
     pub connected: usize,
@@ -35,8 +37,12 @@ pub struct Birth {
     pub lost_later: usize,
 }
 
-/// Prints a line a namespace that appears, for ever.
+/// Prints a line a namespace that appears, until nobody holds the other end of its input.
 pub fn watch(to: SocketAddr) -> anyhow::Result<()> {
+    thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink()); // however it ends
+        std::process::exit(0);
+    });
     let mut known: BTreeSet<PathBuf> = list()?;
     println!("watching");
     loop {
@@ -95,8 +101,11 @@ fn born(path: &Path, to: SocketAddr) -> anyhow::Result<Birth> {
     for (_, socket, connected) in &mut tries {
         *connected = socket.peer_addr().is_ok();
     }
+    let (_, socket, _) = tries.first().context("nothing was tried")?;
+    let address = socket.local_addr()?.as_socket().context("an address")?.ip();
     let opened = tries.iter().find(|(.., connected)| *connected);
     Ok(Birth {
+        address,
         tries: tries.len(),
         connected: tries.iter().filter(|(.., connected)| *connected).count(),
         opened_after: opened.map(|(at, ..)| at.as_secs_f64() * 1e3),

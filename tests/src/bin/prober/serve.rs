@@ -6,10 +6,13 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::Context;
 use ringfence_tests::probe::Wire;
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::namespaces::{Namespaces, within};
+
+const WAITING: i32 = 4096;
 
 /// The servers of this node's pods.
 pub struct Servers {
@@ -51,8 +54,7 @@ impl Servers {
                 let context = || format!("{wire:?} {at} cannot be served");
                 match wire {
                     Wire::Tcp => {
-                        let listener =
-                            within(&namespace, move || Ok(TcpListener::bind(at)?)).with_context(context)?;
+                        let listener = within(&namespace, move || Ok(listen(at)?)).with_context(context)?;
                         servers.spawn_on(accept(listener), self.runtime.handle());
                     }
                     Wire::Udp => {
@@ -66,6 +68,15 @@ impl Servers {
         }
         Ok(())
     }
+}
+
+/// With room for as many that wait as the kernel grants: on a busy machine some hundred may come before one is taken.
+fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(WAITING)?;
+    Ok(socket.into())
 }
 
 async fn accept(listener: TcpListener) {

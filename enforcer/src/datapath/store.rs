@@ -1,0 +1,223 @@
+//! The rules in the maps: written as plans say, and read back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use libbpf_rs::ErrorKind;
+use ringfence_netpol::port::Protocol;
+
+use super::endpoints::{ENDPOINT_WORD, ENDPOINT_WORDS, ENDPOINTS, slot};
+use super::maps::KernelMaps;
+use super::proof::CANARY;
+use super::row::bytes;
+use super::table::{address, delete, each, put, wire};
+use super::{Error, batch};
+use crate::encode::state::{PortBits, State, Word, Write};
+use crate::encode::tables::{EVERYTHING, RULESETS};
+use crate::skeleton::types::{
+    rf_address, rf_class, rf_decision, rf_decision_key, rf_prefix_key, rf_service_key,
+};
+use crate::sync::Store;
+
+pub(super) const SET_WORDS: usize = size_of::<PortBits>() / 8;
+
+impl KernelMaps {
+    fn put_one(&self, write: &Write) -> Result<(), Error> {
+        match write {
+            Write::Address(address, side) => {
+                self.pod.put(*address, &wire(*address), &rf_class { side: *side })
+            }
+            Write::Prefix(prefix, side) => {
+                self.cidr
+                    .put(prefix.addr(), &prefix_key(prefix), &rf_class { side: *side })
+            }
+            Write::Decision(key, set) => put("dec", &self.dec, &decision_key(*key), &decision(*set)),
+            Write::Service(service) => self.vip.put(service.0, &service_key(*service), &1_u32),
+            Write::PortSet(id, bits) => {
+                for (word, index) in bits.iter().zip(*id as usize * SET_WORDS..) {
+                    self.port_sets.store(index, *word);
+                }
+                Ok(())
+            }
+            Write::PortClass(ports, class) => {
+                ports
+                    .clone()
+                    .for_each(|port| self.port_classes.store(port, u64::from(*class)));
+                Ok(())
+            }
+            Write::Word(ifindex, word) => {
+                let index = slot(*ifindex) as usize * ENDPOINT_WORDS;
+                // An interface that went in the meantime has nothing to be told.
+                if self.endpoints.load(index) as u32 == *ifindex {
+                    self.endpoints
+                        .store(index + ENDPOINT_WORD, word.map_or(0, Word::pack));
+                }
+                Ok(())
+            }
+            Write::DropAddress(address) => self.pod.delete(*address, &wire(*address)),
+            Write::DropPrefix(prefix) => self.cidr.delete(prefix.addr(), &prefix_key(prefix)),
+            Write::DropDecision(key) => delete("dec", &self.dec, &decision_key(*key)),
+            Write::DropService(service) => self.vip.delete(service.0, &service_key(*service)),
+        }
+    }
+}
+
+impl Store for Arc<KernelMaps> {
+    type Error = Error;
+
+    fn dump(&self) -> Result<State, Error> {
+        let mut state = State::default();
+        self.pod.each(|six, key: rf_address, class: rf_class| {
+            state.addresses.insert(address(&key, six), class.side);
+        })?;
+        self.cidr.each(|six, key: rf_prefix_key, class: rf_class| {
+            if let Ok(prefix) = IpNet::new(address(&key.address, six), key.length as u8) {
+                state.prefixes.insert(prefix, class.side);
+            }
+        })?;
+        each("dec", &self.dec, |key: rf_decision_key, decision: rf_decision| {
+            if key.ruleset < RULESETS {
+                state
+                    .decisions
+                    .insert((key.ruleset, key.class), decision.port_set);
+            }
+        })?;
+        self.vip.each(|six, key: rf_service_key, _: u32| {
+            let protocol = Protocol::ALL
+                .into_iter()
+                .find(|protocol| number(*protocol) == key.protocol);
+            if let Some(protocol) = protocol {
+                state
+                    .services
+                    .insert((address(&key.address, six), protocol, u16::from_be(key.port)));
+            }
+        })?;
+        for set in state.decisions.values().filter(|set| **set != EVERYTHING) {
+            state.port_sets.entry(*set).or_insert_with(|| {
+                std::array::from_fn(|word| self.port_sets.load(*set as usize * SET_WORDS + word))
+            });
+        }
+        for (port, class) in state.port_classes.iter_mut().enumerate() {
+            *class = self.port_classes.load(port) as u16;
+        }
+        for slot in 0..ENDPOINTS {
+            let ifindex = self.endpoints.load(slot * ENDPOINT_WORDS) as u32;
+            let word = Word::unpack(self.endpoints.load(slot * ENDPOINT_WORDS + ENDPOINT_WORD));
+            if let Some(word) = word.filter(|_| ifindex != 0 && ifindex != CANARY) {
+                state.words.insert(ifindex, word);
+            }
+        }
+        Ok(state)
+    }
+
+    fn write(&self, writes: &[Write]) -> Result<(), Error> {
+        let alike = |one: &Write, next: &Write| Many::of(one) == Many::of(next);
+        writes
+            .chunk_by(alike)
+            .try_for_each(|run| match run.first().and_then(Many::of) {
+                Some(many) if run.len() > 1 => self.put_many(many, run),
+                _ => run.iter().try_for_each(|write| self.put_one(write)),
+            })
+    }
+}
+
+/// Writes that the kernel takes many of at once, at a third of what they cost by themselves. Their order among each other is of no
+/// account: none of them is in force before a word refers to it, or after none does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Many {
+    Decisions,
+    DropDecisions,
+    Addresses { six: bool },
+}
+
+impl Many {
+    fn of(write: &Write) -> Option<Self> {
+        match write {
+            Write::Decision(..) => Some(Self::Decisions),
+            Write::DropDecision(_) => Some(Self::DropDecisions),
+            Write::Address(address, _) => Some(Self::Addresses {
+                six: address.is_ipv6(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl KernelMaps {
+    fn put_many(&self, many: Many, run: &[Write]) -> Result<(), Error> {
+        let fail = |source| Error::Map { map: "dec", source };
+        match many {
+            Many::Decisions => {
+                let (mut keys, mut values) = (Vec::new(), Vec::new());
+                for write in run {
+                    if let Write::Decision(key, set) = write {
+                        keys.extend_from_slice(bytes(&decision_key(*key)));
+                        values.extend_from_slice(bytes(&decision(*set)));
+                    }
+                }
+                batch::put(&self.dec, &keys, &values).map_err(fail)
+            }
+            Many::DropDecisions => {
+                let mut keys = Vec::new();
+                for write in run {
+                    if let Write::DropDecision(key) = write {
+                        keys.extend_from_slice(bytes(&decision_key(*key)));
+                    }
+                }
+                match batch::delete(&self.dec, &keys) {
+                    // One was gone already, and ended the batch.
+                    Err(source) if source.kind() == ErrorKind::NotFound => {
+                        run.iter().try_for_each(|write| self.put_one(write))
+                    }
+                    other => other.map_err(fail),
+                }
+            }
+            Many::Addresses { .. } => {
+                let entries = run.iter().filter_map(|write| match write {
+                    Write::Address(address, side) => {
+                        Some((*address, wire(*address), rf_class { side: *side }))
+                    }
+                    _ => None,
+                });
+                self.pod.put_all(&entries.collect::<Vec<_>>())
+            }
+        }
+    }
+}
+
+fn decision(set: u32) -> rf_decision {
+    rf_decision {
+        port_set: set,
+        ..rf_decision::default()
+    }
+}
+
+fn prefix_key(prefix: &IpNet) -> rf_prefix_key {
+    rf_prefix_key {
+        length: u32::from(prefix.prefix_len()),
+        address: wire(prefix.network()),
+    }
+}
+
+pub(super) fn decision_key((ruleset, class): (u32, u32)) -> rf_decision_key {
+    rf_decision_key { ruleset, class }
+}
+
+fn service_key((address, protocol, port): (IpAddr, Protocol, u16)) -> rf_service_key {
+    rf_service_key {
+        address: wire(address),
+        port: port.to_be(),
+        protocol: number(protocol),
+        ..rf_service_key::default()
+    }
+}
+
+/// As in an IP header.
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
