@@ -107,7 +107,7 @@ impl<S: Store> Sync<S> {
                 self.state = None;
                 return Err(Error::Store(error));
             }
-            writes.iter().for_each(|write| state.take(write));
+            state.take_all(writes);
         }
         self.generation = plan.generation;
         if !plan.is_empty() || self.encoder.is_news() {
@@ -143,7 +143,7 @@ impl<S: Store> Sync<S> {
             self.state = None;
             return Err(Error::Store(error));
         }
-        writes.iter().for_each(|write| state.take(write));
+        state.take_all(&writes);
         self.encoder
             .swept(epoch, is_turned(state, self.generation), state);
         self.flipped.retain(|(flipped, _)| *flipped > epoch);

@@ -15,10 +15,13 @@ mod canonical;
 mod compiler;
 mod contents;
 mod decide;
+mod decisions;
 pub mod delta;
 mod force;
 mod grants;
 mod index;
+mod meetings;
+mod names;
 mod places;
 mod population;
 mod tables;
@@ -33,9 +36,9 @@ use crate::policy::{Direction, Peer, Policy};
 use crate::port::{PortSet, Protocol, Transport};
 
 pub use compiler::Compiler;
+pub use decisions::Decisions;
 pub use delta::Delta;
 
-use decide::decide;
 use tables::Tables;
 
 /// Index into [`NodeRules::peers`].
@@ -66,7 +69,7 @@ pub struct NodeRules {
     pub rulesets: Vec<Ruleset>,
     /// Which ports a ruleset opens to a class. Where there is no entry for the pair, that of [`ANYONE`] counts; where there is
     /// none either, nothing is open.
-    pub decisions: BTreeMap<(RulesetIx, ClassIx), PortSet>,
+    pub decisions: Decisions,
     /// Addresses and ports of Services, which a node translates before a packet reaches a pod: to be judged after that.
     pub service_ports: BTreeSet<(IpAddr, Protocol, u16)>,
     /// How many parts of policies that select pods of this node could not be understood, and so are closed.
@@ -145,7 +148,7 @@ pub fn compile(cluster: &Cluster, node: &str) -> NodeRules {
     );
     let mut classes = tables.classes(cluster);
     let (rulesets, endpoints) = tables.rulesets(&selecting);
-    let decisions = decide(&rulesets, &classes.all);
+    let decisions = tables::decisions(&rulesets, &classes.all);
     classes.addresses.retain(|_, class| *class != ANYONE);
 
     let policies: BTreeMap<&Key, &Policy> = selecting

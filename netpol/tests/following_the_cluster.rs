@@ -12,6 +12,7 @@ use arbitrary::{NODES, objects};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use ringfence_netpol::cluster::{Cluster, Key, Pod};
+use ringfence_netpol::compile::delta::{ClassId, PortSetId, RulesetId};
 use ringfence_netpol::compile::{Compiler, Delta, compile};
 
 /// How many random histories; `PROPTEST_CASES` asks for more.
@@ -25,21 +26,23 @@ fn cases() -> ProptestConfig {
     }
 }
 
-/// Who hears of the changes only.
+/// Who hears of the changes only: all of the rules as the difference from none, but for the decisions, which are beside it.
 #[derive(Debug, Default)]
-struct Mirror(Delta);
+struct Mirror(Delta, BTreeMap<(RulesetId, ClassId), PortSetId>);
 
 impl Mirror {
     fn take(&mut self, delta: &Delta) -> TestCaseResult {
-        for ((ruleset, class), set) in &delta.decisions {
-            let before = self.0.decisions.get(&(*ruleset, *class));
-            prop_assert!(before.is_none() || set.is_none(), "a decision changed");
+        prop_assert!(delta.granted.is_sorted() && delta.revoked.is_sorted());
+        for pair in &delta.revoked {
+            prop_assert!(self.1.remove(pair).is_some(), "there was no such decision");
+        }
+        for (pair, set) in &delta.granted {
+            prop_assert!(self.1.insert(*pair, *set).is_none(), "a decision changed");
         }
         merge(&mut self.0.port_sets, &delta.port_sets)?;
         merge(&mut self.0.endpoints, &delta.endpoints)?;
         merge(&mut self.0.addresses, &delta.addresses)?;
         merge(&mut self.0.prefixes, &delta.prefixes)?;
-        merge(&mut self.0.decisions, &delta.decisions)?;
         for (port, there) in &delta.services {
             let before = match there {
                 true => self.0.services.insert(*port, true),
@@ -54,23 +57,27 @@ impl Mirror {
         self.names_nothing_that_is_gone(delta)
     }
 
+    fn everything(&self) -> Delta {
+        let decisions = self.1.iter();
+        Delta {
+            granted: decisions.map(|(pair, set)| (*pair, *set)).collect(),
+            ..self.0.clone()
+        }
+    }
+
     fn names_nothing_that_is_gone(&self, delta: &Delta) -> TestCaseResult {
         let endpoints = || self.0.endpoints.values().flatten();
         for ruleset in &delta.rulesets_gone {
             prop_assert!(endpoints().all(|e| e.ingress != Some(*ruleset) && e.egress != Some(*ruleset)));
-            prop_assert!(self.0.decisions.keys().all(|(named, _)| named != ruleset));
+            prop_assert!(self.1.keys().all(|(named, _)| named != ruleset));
         }
         for class in &delta.classes_gone {
             let places = self.0.addresses.values().chain(self.0.prefixes.values());
             prop_assert!(places.flatten().all(|named| named != class));
-            prop_assert!(self.0.decisions.keys().all(|(_, named)| named != class));
+            prop_assert!(self.1.keys().all(|(_, named)| named != class));
         }
         prop_assert!(
-            self.0
-                .decisions
-                .values()
-                .flatten()
-                .all(|set| self.0.port_sets.contains_key(set)),
+            self.1.values().all(|set| self.0.port_sets.contains_key(set)),
             "a set of ports is named that nobody told of"
         );
         Ok(())
@@ -98,11 +105,12 @@ fn follow(
     cluster: &mut Cluster,
     steps: &[Vec<Event>],
 ) -> TestCaseResult {
-    let mut mirror = Mirror(compiler.snapshot());
+    let mut mirror = Mirror::default();
+    mirror.take(&compiler.snapshot())?;
     for events in steps {
         events.iter().for_each(|event| event.apply(cluster));
         mirror.take(&compiler.update(cluster))?;
-        prop_assert_eq!(&mirror.0, &compiler.snapshot());
+        prop_assert_eq!(&mirror.everything(), &compiler.snapshot());
         prop_assert_eq!(compiler.rules(), compile(cluster, node));
         prop_assert!(compiler.update(cluster).is_empty(), "nothing happened in between");
     }

@@ -23,6 +23,7 @@ pub struct Differences {
     /// By their indices in the rules.
     names: Vec<RulesetId>,
     everything: Delta,
+    decisions: BTreeMap<(RulesetId, ClassId), u32>,
 }
 
 impl Differences {
@@ -77,12 +78,12 @@ impl Differences {
             services: rules.service_ports.iter().map(|port| (*port, true)).collect(),
             ..Delta::default()
         };
-        for ((ruleset, class), ports) in &rules.decisions {
-            if let Some(class) = classes.get(class) {
+        let mut decisions = BTreeMap::new();
+        for ((ruleset, class), ports) in rules.decisions.iter() {
+            if let Some(class) = classes.get(&class) {
                 let set = number(&mut self.sets, &mut self.last, ports.clone());
                 now.port_sets.insert(set, Some(ports.clone()));
-                now.decisions
-                    .insert((self.names[*ruleset as usize], *class), Some(set));
+                decisions.insert((self.names[ruleset as usize], *class), set);
             }
         }
         // Each ruleset is some pod's.
@@ -100,7 +101,16 @@ impl Differences {
         self.classes
             .retain(|_, name| classes.values().any(|class| class == name));
         self.sets.retain(|_, name| now.port_sets.contains_key(name));
-        let delta = difference(&self.everything, &now);
+        now.granted = decisions.iter().map(|(pair, set)| (*pair, *set)).collect();
+        let mut delta = difference(&self.everything, &now);
+        let before = std::mem::replace(&mut self.decisions, decisions);
+        let come = self
+            .decisions
+            .iter()
+            .filter(|(pair, _)| !before.contains_key(pair));
+        delta.granted = come.map(|(pair, set)| (*pair, *set)).collect();
+        let gone = before.keys().filter(|pair| !self.decisions.contains_key(pair));
+        delta.revoked = gone.copied().collect();
         self.everything = now;
         delta
     }
@@ -158,12 +168,13 @@ fn difference(before: &Delta, after: &Delta) -> Delta {
         endpoints: of(&before.endpoints, &after.endpoints),
         addresses: of(&before.addresses, &after.addresses),
         prefixes: of(&before.prefixes, &after.prefixes),
-        decisions: of(&before.decisions, &after.decisions),
         port_sets: of(&before.port_sets, &after.port_sets),
         services: gone
             .map(|port| (*port, false))
             .chain(come.map(|port| (*port, true)))
             .collect(),
+        granted: Vec::new(),
+        revoked: Vec::new(),
         rulesets_gone: rulesets(before).difference(&rulesets(after)).copied().collect(),
         classes_gone: classes(before)
             .difference(&classes(after))

@@ -1,6 +1,6 @@
 //! Identifiers that stand for contents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Overflow;
 
@@ -16,7 +16,7 @@ pub struct Ids {
     end: u32,
     next: u32,
     /// By the compiler's name of the content.
-    numbers: BTreeMap<u32, u32>,
+    numbers: HashMap<u32, u32>,
     taken: BTreeSet<u32>,
     /// Those that are not wanted any more, but that maps may refer to; since when.
     retired: BTreeMap<u32, Epoch>,
@@ -30,7 +30,7 @@ impl Ids {
             first,
             end,
             next: first,
-            numbers: BTreeMap::new(),
+            numbers: HashMap::new(),
             taken: BTreeSet::new(),
             retired: BTreeMap::new(),
         }

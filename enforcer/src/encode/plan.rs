@@ -57,10 +57,18 @@ pub fn plan(
     let sets = pending.port_sets.keys();
     let sets = sets.filter_map(|id| Some((*id, tables.port_sets.get(id)?)));
     let mut make = ports::plan(state, sets)?;
-    let decisions = pending.decisions.keys();
-    let decisions = decisions.filter_map(|key| Some((key, tables.decisions.get(key)?)));
-    let decisions = decisions.filter(|(key, set)| state.decisions.get(key) != Some(set));
-    make.extend(decisions.map(|(key, set)| Write::Decision(*key, *set)));
+    let mut fresh = 0;
+    for pair in pending.decisions.keys() {
+        let Some(set) = tables.decisions.get(pair) else {
+            continue;
+        };
+        match state.decisions.get(pair) {
+            Some(there) if there == set => continue,
+            Some(_) => {}
+            None => fresh += 1,
+        }
+        make.push(Write::Decision(*pair, *set));
+    }
     let services = pending.services.keys();
     let services =
         services.filter(|service| tables.services.contains(service) && !state.services.contains(service));
@@ -68,7 +76,7 @@ pub fn plan(
 
     let addresses = moved_addresses(state, (tables, pending), old);
     let prefixes = moved_prefixes(state, (tables, pending), old);
-    check(state, (tables, pending), room)?;
+    check(state, (tables, pending), fresh, room)?;
     let turn = addresses.iter().any(|(_, sides)| sides[0] != sides[1])
         || prefixes.iter().any(|(_, sides)| sides[0] != sides[1]);
     let changed = addresses
@@ -233,7 +241,12 @@ fn longest(prefix: IpNet, class: impl Fn(&IpNet) -> Option<u32>) -> u32 {
 }
 
 /// Whether everything has room, until the sweep also beside what is there already.
-fn check(state: &State, (tables, pending): (&Tables, &Pending), room: &Room) -> Result<(), Overflow> {
+fn check(
+    state: &State,
+    (tables, pending): (&Tables, &Pending),
+    fresh_decisions: usize,
+    room: &Room,
+) -> Result<(), Overflow> {
     let fresh = pending.addresses.keys();
     let fresh = fresh.filter(|key| tables.addresses.contains_key(key) && !state.addresses.contains_key(key));
     check_families(
@@ -264,9 +277,7 @@ fn check(state: &State, (tables, pending): (&Tables, &Pending), room: &Room) -> 
         (state.services.len(), state.services.iter().map(is_six)),
         fresh.map(is_six),
     )?;
-    let fresh = pending.decisions.keys();
-    let fresh = fresh.filter(|key| tables.decisions.contains_key(key) && !state.decisions.contains_key(key));
-    let decisions = state.decisions.len() + fresh.count();
+    let decisions = state.decisions.len() + fresh_decisions;
     Overflow::check("the table of decisions", room.decisions, decisions)
 }
 

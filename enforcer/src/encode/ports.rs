@@ -51,7 +51,7 @@ pub fn plan<'a>(
     let mut writes: Vec<Write> = rows
         .into_iter()
         .filter(|(id, bits)| state.port_sets.get(id) != Some(bits))
-        .map(|(id, bits)| Write::PortSet(id, bits))
+        .map(|(id, bits)| Write::PortSet(id, Box::new(bits)))
         .collect();
     for (members, class) in groups.values().zip(&classes) {
         let moved = members

@@ -7,6 +7,8 @@ use std::ops::Range;
 use ipnet::IpNet;
 use ringfence_netpol::port::Protocol;
 
+use super::decisions::{Decisions, Pair};
+
 /// "No entry here, see the prefixes", for an address that has one on the other side only.
 pub const NONE: u32 = u32::MAX;
 /// How many port classes there can be.
@@ -83,8 +85,8 @@ pub fn put_bit(bits: &mut PortBits, class: u16, value: bool) {
 pub enum Write {
     Address(IpAddr, Sides),
     Prefix(IpNet, Sides),
-    Decision((u32, u32), u32),
-    PortSet(u32, PortBits),
+    Decision(Pair, u32),
+    PortSet(u32, Box<PortBits>),
     /// Ports that come to be of a class: each is a write.
     PortClass(Range<usize>, u16),
     Service((IpAddr, Protocol, u16)),
@@ -92,7 +94,7 @@ pub enum Write {
     Word(u32, Option<Word>),
     DropAddress(IpAddr),
     DropPrefix(IpNet),
-    DropDecision((u32, u32)),
+    DropDecision(Pair),
     DropService((IpAddr, Protocol, u16)),
 }
 
@@ -101,7 +103,7 @@ pub enum Write {
 pub struct State {
     pub addresses: BTreeMap<IpAddr, Sides>,
     pub prefixes: BTreeMap<IpNet, Sides>,
-    pub decisions: BTreeMap<(u32, u32), u32>,
+    pub decisions: Decisions,
     /// Those that decisions refer to.
     pub port_sets: BTreeMap<u32, PortBits>,
     /// The class of each of the [`PORTS`].
@@ -116,7 +118,7 @@ impl Default for State {
         Self {
             addresses: BTreeMap::new(),
             prefixes: BTreeMap::new(),
-            decisions: BTreeMap::new(),
+            decisions: Decisions::default(),
             port_sets: BTreeMap::new(),
             port_classes: vec![0; PORTS].into_boxed_slice(),
             services: BTreeSet::new(),
@@ -126,13 +128,43 @@ impl Default for State {
 }
 
 impl State {
+    /// Takes note of writes that were made.
+    pub fn take_all(&mut self, writes: &[Write]) {
+        let decision = |write: &Write| match write {
+            Write::Decision(pair, set) => Some((*pair, *set)),
+            _ => None,
+        };
+        let dropped = |write: &Write| match write {
+            Write::DropDecision(pair) => Some(*pair),
+            _ => None,
+        };
+        let alike = |a: &Write, b: &Write| {
+            (decision(a).is_some() && decision(b).is_some()) || (dropped(a).is_some() && dropped(b).is_some())
+        };
+        for run in writes.chunk_by(alike) {
+            match run {
+                [Write::Decision(..), ..] => {
+                    let mut rows: Vec<(Pair, u32)> = run.iter().filter_map(decision).collect();
+                    rows.sort_by_key(|(pair, _)| *pair);
+                    self.decisions.insert_all(&rows);
+                }
+                [Write::DropDecision(_), ..] => {
+                    let mut pairs: Vec<Pair> = run.iter().filter_map(dropped).collect();
+                    pairs.sort();
+                    self.decisions.remove_all(&pairs);
+                }
+                _ => run.iter().for_each(|write| self.take(write)),
+            }
+        }
+    }
+
     /// Takes note of a write that was made.
     pub fn take(&mut self, write: &Write) {
         match write {
             Write::Address(address, sides) => drop(self.addresses.insert(*address, *sides)),
             Write::Prefix(prefix, sides) => drop(self.prefixes.insert(*prefix, *sides)),
             Write::Decision(key, set) => drop(self.decisions.insert(*key, *set)),
-            Write::PortSet(id, bits) => drop(self.port_sets.insert(*id, *bits)),
+            Write::PortSet(id, bits) => drop(self.port_sets.insert(*id, **bits)),
             Write::PortClass(ports, class) => {
                 if let Some(ports) = self.port_classes.get_mut(ports.clone()) {
                     ports.fill(*class);
@@ -153,13 +185,13 @@ impl State {
         let sides = self.addresses.values().chain(self.prefixes.values()).flatten();
         sides
             .copied()
-            .chain(self.decisions.keys().map(|(_, class)| *class))
+            .chain(self.decisions.keys().map(|(_, class)| class))
     }
 
     /// Rulesets that anything refers to.
     pub fn rulesets(&self) -> impl Iterator<Item = u32> {
         let words = self.words.values().flat_map(|word| [word.ingress, word.egress]);
-        words.chain(self.decisions.keys().map(|(ruleset, _)| *ruleset))
+        words.chain(self.decisions.keys().map(|(ruleset, _)| ruleset))
     }
 }
 

@@ -9,6 +9,7 @@ use ringfence_netpol::compile::delta::{ANYONE, ClassId, PortSetId, RulesetId};
 use ringfence_netpol::port::{PortSet, Protocol};
 
 use super::Overflow;
+use super::decisions::{Decisions, Pair};
 use super::ids::{Epoch, Ids};
 use super::state::State;
 
@@ -31,7 +32,7 @@ pub type Service = (IpAddr, Protocol, u16);
 pub struct Tables {
     pub addresses: BTreeMap<IpAddr, u32>,
     pub prefixes: BTreeMap<IpNet, u32>,
-    pub decisions: BTreeMap<(u32, u32), u32>,
+    pub decisions: Decisions,
     pub port_sets: BTreeMap<u32, PortSet>,
     pub services: BTreeSet<Service>,
 }
@@ -41,7 +42,7 @@ pub struct Tables {
 pub struct Pending {
     pub addresses: BTreeMap<IpAddr, Epoch>,
     pub prefixes: BTreeMap<IpNet, Epoch>,
-    pub decisions: BTreeMap<(u32, u32), Epoch>,
+    pub decisions: BTreeMap<Pair, Epoch>,
     pub port_sets: BTreeMap<u32, Epoch>,
     pub services: BTreeMap<Service, Epoch>,
 }
@@ -65,7 +66,7 @@ impl Pending {
         Self {
             addresses: addresses.map(|key| (*key, epoch)).collect(),
             prefixes: prefixes.map(|key| (*key, epoch)).collect(),
-            decisions: decisions.map(|key| (*key, epoch)).collect(),
+            decisions: decisions.map(|pair| (pair, epoch)).collect(),
             port_sets: port_sets.map(|key| (*key, epoch)).collect(),
             services: services.map(|key| (*key, epoch)).collect(),
         }
@@ -120,16 +121,22 @@ impl Encoder {
     /// # Errors
     /// If there is no identifier left. The tables are then of no use until [`Self::replace`].
     pub fn take(&mut self, delta: &Delta) -> Result<(), Overflow> {
+        let granted = self.take_all(delta)?;
+        let epoch = self.epoch;
+        let granted = granted.into_iter().map(|(pair, _)| (pair, epoch));
+        self.pending.decisions.extend(granted);
+        Ok(())
+    }
+
+    /// The same, but for saying that the decisions that came, which are returned, are pending.
+    fn take_all(&mut self, delta: &Delta) -> Result<Vec<(Pair, u32)>, Overflow> {
         let epoch = self.epoch;
         self.news |= !delta.is_empty();
-        for (key, set) in &delta.decisions {
-            if set.is_none()
-                && let Some(pair) = self.pair(*key)
-                && self.tables.decisions.remove(&pair).is_some()
-            {
-                self.pending.decisions.insert(pair, epoch);
-            }
-        }
+        let mut revoked: Vec<Pair> = delta.revoked.iter().filter_map(|key| self.pair(*key)).collect();
+        revoked.sort();
+        self.tables.decisions.remove_all(&revoked);
+        let revoked = revoked.into_iter().map(|pair| (pair, epoch));
+        self.pending.decisions.extend(revoked);
         for (name, set) in &delta.port_sets {
             match set {
                 Some(PortSet::All) => self.everything = Some(*name),
@@ -173,16 +180,22 @@ impl Encoder {
                 self.rulesets.number(name)?;
             }
         }
-        for ((ruleset, class), set) in &delta.decisions {
-            let Some(set) = set else { continue };
-            let pair = (self.rulesets.number(*ruleset)?, self.class(*class)?);
-            let set = match self.everything {
-                Some(everything) if everything == *set => EVERYTHING,
-                _ => self.port_sets.number(*set)?,
+        let mut granted: Vec<(Pair, u32)> = Vec::with_capacity(delta.granted.len());
+        for of_ruleset in delta.granted.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
+            let Some(((ruleset, _), _)) = of_ruleset.first() else {
+                continue;
             };
-            self.tables.decisions.insert(pair, set);
-            self.pending.decisions.insert(pair, epoch);
+            let ruleset = self.rulesets.number(*ruleset)?;
+            for ((_, class), set) in of_ruleset {
+                let set = match self.everything {
+                    Some(everything) if everything == *set => EVERYTHING,
+                    _ => self.port_sets.number(*set)?,
+                };
+                granted.push(((ruleset, self.class(*class)?), set));
+            }
         }
+        granted.sort_by_key(|(pair, _)| *pair);
+        self.tables.decisions.insert_all(&granted);
         for (service, there) in &delta.services {
             match there {
                 true => drop(self.tables.services.insert(*service)),
@@ -196,7 +209,7 @@ impl Encoder {
         for name in &delta.classes_gone {
             self.classes.retire(*name, epoch);
         }
-        Ok(())
+        Ok(granted)
     }
 
     /// Takes all of the rules, told as the difference from none, of which what the maps hold may be any.
@@ -214,7 +227,7 @@ impl Encoder {
             .retain(&rules.port_sets.keys().copied().collect(), self.epoch);
         self.everything = None;
         self.tables = Tables::default();
-        self.take(rules)?;
+        self.take_all(rules)?;
         self.doubt(state);
         Ok(())
     }
@@ -263,12 +276,12 @@ impl Encoder {
             .pending
             .decisions
             .keys()
-            .filter_map(|pair| state.decisions.get_key_value(pair));
+            .filter_map(|pair| Some((*pair, state.decisions.get(pair)?)));
         let (mut classes, mut rulesets, mut sets) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         classes.extend(addresses.chain(prefixes).flatten().copied());
         for ((ruleset, class), set) in decisions {
-            rulesets.insert(*ruleset);
-            classes.insert(*class);
+            rulesets.insert(ruleset);
+            classes.insert(class);
             sets.insert(*set);
         }
         rulesets.extend(state.words.values().flat_map(|word| [word.ingress, word.egress]));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::compiler::Compiler;
 use super::delta::{self, ClassId, RulesetId};
-use super::{ANYONE, Class, ClassIx, Endpoint, NodeRules, OpenRule, PeerIx, Ruleset, RulesetIx};
+use super::{ANYONE, Class, ClassIx, Decisions, Endpoint, NodeRules, OpenRule, PeerIx, Ruleset, RulesetIx};
 use crate::policy::Peer;
 
 impl Compiler {
@@ -69,12 +69,19 @@ impl Compiler {
         let state = self.snapshot();
         let class = |id: Option<ClassId>| id.and_then(|id| class_of.get(&id)).copied().unwrap_or(ANYONE);
         let ruleset = |id: Option<RulesetId>| id.and_then(|id| ruleset_of.get(&id)).copied();
-        let decisions = self.grants().iter().filter_map(|((of, to), ports)| {
-            let pair = (*ruleset_of.get(&of)?, *class_of.get(&to)?);
-            Some((pair, ports.clone()))
-        });
+        let mut rows: Vec<Vec<(ClassIx, u32)>> = vec![Vec::new(); rulesets.len()];
+        for (of, content) in self.rulesets.iter() {
+            let found = self.grants().rows(content).into_iter();
+            let found = found.filter_map(|(to, set)| Some((*class_of.get(&to)?, set)));
+            if let Some(rows) = ruleset(Some(of)).and_then(|index| rows.get_mut(index as usize)) {
+                rows.extend(found);
+                rows.sort_unstable();
+            }
+        }
+        let sets = self.grants().port_sets();
+        let sets = sets.map(|(id, ports)| (ports.clone(), id)).collect();
         NodeRules {
-            decisions: decisions.collect(),
+            decisions: Decisions::new(rows, sets),
             endpoints: state
                 .endpoints
                 .into_iter()

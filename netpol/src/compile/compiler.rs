@@ -98,7 +98,7 @@ impl Compiler {
             .map(|(key, local)| (key.clone(), local.endpoint.clone()))
             .collect();
         self.places.snapshot(&mut delta);
-        self.grants.snapshot(&mut delta);
+        self.grants.snapshot(&self.rulesets, &mut delta);
         delta.services = self.service_ports.keys().map(|port| (*port, true)).collect();
         delta
     }

@@ -59,19 +59,34 @@ impl<T: Ord + Clone> Contents<T> {
         id
     }
 
+    /// The identifier of a content that is there.
+    pub(super) fn id(&self, content: &T) -> Option<u32> {
+        self.ids.get(content).copied()
+    }
+
     pub(super) fn hold(&mut self, id: u32) {
-        if let Some(kept) = self.kept.get_mut(&id) {
-            kept.holders += 1;
-            if kept.holders == 1 {
+        self.hold_by(id, 1);
+    }
+
+    /// Has so many more hold it.
+    pub(super) fn hold_by(&mut self, id: u32, more: usize) {
+        if let Some(kept) = self.kept.get_mut(&id).filter(|_| more > 0) {
+            if kept.holders == 0 {
                 self.idle.remove(&id);
             }
+            kept.holders += more;
         }
     }
 
     /// It stays until the next [`Self::settle`].
     pub(super) fn release(&mut self, id: u32) {
+        self.release_by(id, 1);
+    }
+
+    /// Has so many less hold it.
+    pub(super) fn release_by(&mut self, id: u32, less: usize) {
         if let Some(kept) = self.kept.get_mut(&id) {
-            kept.holders = kept.holders.saturating_sub(1);
+            kept.holders = kept.holders.saturating_sub(less);
             if kept.holders == 0 {
                 self.idle.insert(id);
             }
@@ -101,6 +116,10 @@ impl<T: Ord + Clone> Contents<T> {
 
     pub(super) fn get(&self, id: u32) -> Option<&Arc<T>> {
         self.kept.get(&id).map(|kept| &kept.content)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {

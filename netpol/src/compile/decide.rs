@@ -1,72 +1,141 @@
-//! Which ports each ruleset opens to each class.
+//! Which ports a ruleset opens to each class.
+//!
+//! That depends on which of its rules name a peer of the class, and on the class's named ports; of either there are few kinds among
+//! ever so many classes. So it is worked out once for each kind, and a row costs no more than to find its kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{ANYONE, Class, ClassIx, OpenRule, PeerIx, Ruleset, RulesetIx};
+use super::names::{NamedPort, NamesId};
+use super::{OpenRule, PeerIx, Ruleset};
 use crate::port::{PortRange, PortSet};
 
-pub(super) fn decide(rulesets: &[Ruleset], classes: &[Class]) -> BTreeMap<(RulesetIx, ClassIx), PortSet> {
-    let mut members: BTreeMap<PeerIx, Vec<ClassIx>> = BTreeMap::new();
-    for (class, index) in classes.iter().zip(0..) {
-        for peer in &class.peers {
-            members.entry(*peer).or_default().push(index);
-        }
-    }
-    let mut decisions = BTreeMap::new();
-    for (ruleset, index) in rulesets.iter().zip(0..) {
-        for (class, ports) in decide_ruleset(ruleset, classes, &members) {
-            decisions.insert((index, class), ports);
-        }
-    }
-    decisions
+/// A class that a rule concerns: the class, its named ports, the place of the rule in the ruleset.
+pub(super) type Met = (u32, NamesId, u32);
+
+/// The decisions of a ruleset, with sets of ports by number.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// What is open to anyone, if anything is.
+    pub(super) anyone: Option<u32>,
+    /// What is open to a class, where that is not what is open to anyone; sorted.
+    pub(super) others: Vec<(u32, u32)>,
+    /// How many rows there are of each set; a set may be listed more than once.
+    pub(super) counts: Vec<(u32, usize)>,
 }
 
-/// The decisions of one ruleset: that of [`ANYONE`] if anything is open to anyone, and those that differ from it.
-fn decide_ruleset(
+/// Decides for the classes that were met, in any order. `number` gives a set of ports its number.
+pub(super) fn decide<'a>(
     ruleset: &Ruleset,
-    classes: &[Class],
-    members: &BTreeMap<PeerIx, Vec<ClassIx>>,
-) -> BTreeMap<ClassIx, PortSet> {
-    let to_anyone = ruleset.rules.iter().filter(|rule| rule.peers.is_none());
-    let anyone = to_anyone.fold(PortSet::empty(), |ports, rule| ports.union(&rule.ports));
-    // A class without named ports and beyond every rule's peers has the decision of ANYONE, and needs no entry.
-    let mut open: BTreeMap<ClassIx, PortSet> = BTreeMap::new();
-    for rule in &ruleset.rules {
-        let concerned: BTreeSet<ClassIx> = match &rule.peers {
-            Some(peers) => peers
-                .iter()
-                .filter_map(|peer| members.get(peer))
-                .flatten()
-                .copied()
-                .collect(),
-            None if rule.named_ports.is_empty() => continue,
-            None => classes
-                .iter()
-                .zip(0..)
-                .filter(|(class, _)| !class.named_ports.is_empty())
-                .map(|(_, i)| i)
-                .collect(),
+    mut met: Vec<Met>,
+    named: impl Fn(NamesId) -> &'a [NamedPort],
+    mut number: impl FnMut(&PortSet) -> u32,
+) -> Rows {
+    let anyone = ruleset.ports_for_anyone();
+    let mut rows = Rows::default();
+    if !anyone.is_empty() {
+        let set = number(&anyone);
+        rows.anyone = Some(set);
+        rows.counts.push((set, 1));
+    }
+    // Each peer's classes came sorted, so that a sort which merges runs has little to do.
+    met.sort();
+    met.dedup();
+    let mut kinds = Kinds::default();
+    let mut rules: Vec<u32> = Vec::new();
+    rows.others.reserve_exact(met.len());
+    for of_class in met.chunk_by(|(a, ..), (b, ..)| a == b) {
+        let Some((class, names, _)) = of_class.first().copied() else {
+            continue;
         };
-        for class in concerned {
-            let ports = open.entry(class).or_insert_with(|| anyone.clone());
-            *ports = ports.union(&rule.ports_for(&classes[class as usize]));
+        rules.clear();
+        rules.extend(of_class.iter().map(|(_, _, rule)| *rule));
+        let decided = kinds.of(&rules, names).get_or_insert_with(|| {
+            let ports = ruleset.ports_for(named(names), &rules, &anyone);
+            let set = (ports != anyone).then(|| number(&ports));
+            Decided { set, rows: 0 }
+        });
+        decided.rows += 1;
+        if let Some(set) = decided.set {
+            rows.others.push((class, set));
         }
     }
-    open.retain(|class, ports| *class != ANYONE && *ports != anyone);
-    if !anyone.is_empty() {
-        open.insert(ANYONE, anyone);
+    let decided = kinds.decided.into_iter().flatten().flatten();
+    rows.counts
+        .extend(decided.filter_map(|decided| Some((decided.set?, decided.rows))));
+    rows
+}
+
+#[derive(Debug, Clone)]
+struct Decided {
+    /// Nothing, if it is what is open to anyone.
+    set: Option<u32>,
+    rows: usize,
+}
+
+/// What was decided for each kind of class.
+#[derive(Debug, Default)]
+struct Kinds {
+    /// By the rules, the place of what was decided for each named ports.
+    places: BTreeMap<Vec<u32>, usize>,
+    decided: Vec<Vec<Option<Decided>>>,
+    /// The rules that were asked for last; mostly they are asked for again.
+    last: Option<(Vec<u32>, usize)>,
+}
+
+impl Kinds {
+    fn of(&mut self, rules: &[u32], names: NamesId) -> &mut Option<Decided> {
+        let place = match &self.last {
+            Some((last, place)) if last == rules => *place,
+            _ => {
+                let place = self.places.get(rules).copied().unwrap_or_else(|| {
+                    self.decided.push(Vec::new());
+                    let place = self.decided.len() - 1;
+                    self.places.insert(rules.to_vec(), place);
+                    place
+                });
+                self.last = Some((rules.to_vec(), place));
+                place
+            }
+        };
+        let decided = &mut self.decided[place];
+        let names = names as usize;
+        if decided.len() <= names {
+            decided.resize(names + 1, None);
+        }
+        &mut decided[names]
     }
-    open
+}
+
+/// The peers that rules name, with the place of the rule; no peer where a rule opens ports by name to anyone.
+pub(super) fn named_by(ruleset: &Ruleset) -> impl Iterator<Item = (Option<PeerIx>, u32)> + '_ {
+    ruleset.rules.iter().zip(0..).flat_map(|(rule, place)| {
+        let peers = rule.peers.iter().flatten().map(move |peer| (Some(*peer), place));
+        let by_name = rule.peers.is_none() && !rule.named_ports.is_empty();
+        peers.chain(by_name.then_some((None, place)))
+    })
+}
+
+impl Ruleset {
+    /// What it opens to whoever comes.
+    pub(super) fn ports_for_anyone(&self) -> PortSet {
+        let to_anyone = self.rules.iter().filter(|rule| rule.peers.is_none());
+        to_anyone.fold(PortSet::empty(), |ports, rule| ports.union(&rule.ports))
+    }
+
+    /// What it opens to a class that these rules concern, of which `anyone` is open to anyone.
+    pub(super) fn ports_for(&self, named: &[NamedPort], rules: &[u32], anyone: &PortSet) -> PortSet {
+        let rules = rules.iter().filter_map(|rule| self.rules.get(*rule as usize));
+        rules.fold(anyone.clone(), |ports, rule| ports.union(&rule.ports_for(named)))
+    }
 }
 
 impl OpenRule {
-    /// What it opens to a class that is among its peers.
-    pub(super) fn ports_for(&self, class: &Class) -> PortSet {
+    /// What it opens to a class that is among its peers and has these ports by name.
+    fn ports_for(&self, named: &[NamedPort]) -> PortSet {
         if self.named_ports.is_empty() {
             return self.ports.clone();
         }
-        let resolved = class
-            .named_ports
+        let resolved = named
             .iter()
             .filter(|(protocol, name, _)| self.named_ports.iter().any(|(p, n)| p == protocol && n == name))
             .map(|(protocol, _, number)| PortRange::single(*protocol, *number));

@@ -28,9 +28,11 @@ pub struct Delta {
     pub addresses: BTreeMap<IpAddr, Option<ClassId>>,
     /// The class of all other addresses, by longest prefix.
     pub prefixes: BTreeMap<IpNet, Option<ClassId>>,
-    /// Which ports a ruleset opens to a class. Where there is no entry for the pair, that of [`ANYONE`] counts; where there is
-    /// none either, nothing is open. While both are there, the entry stays as it is.
-    pub decisions: BTreeMap<(RulesetId, ClassId), Option<PortSetId>>,
+    /// Which ports a ruleset opens to a class: the entries that came, sorted. Where there is no entry for the pair, that of [`ANYONE`]
+    /// counts; where there is none either, nothing is open. While both are there, the entry stays as it is.
+    pub granted: Vec<((RulesetId, ClassId), PortSetId)>,
+    /// The entries that went, sorted. Of each the ruleset or the class is gone.
+    pub revoked: Vec<(RulesetId, ClassId)>,
     pub port_sets: BTreeMap<PortSetId, Option<PortSet>>,
     /// Addresses and ports of Services; whether they are there.
     pub services: BTreeMap<(IpAddr, Protocol, u16), bool>,
@@ -46,7 +48,8 @@ impl Delta {
             endpoints,
             addresses,
             prefixes,
-            decisions,
+            granted,
+            revoked,
             port_sets,
             services,
             rulesets_gone,
@@ -55,7 +58,8 @@ impl Delta {
         endpoints.is_empty()
             && addresses.is_empty()
             && prefixes.is_empty()
-            && decisions.is_empty()
+            && granted.is_empty()
+            && revoked.is_empty()
             && port_sets.is_empty()
             && services.is_empty()
             && rulesets_gone.is_empty()

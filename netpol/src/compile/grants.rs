@@ -1,55 +1,53 @@
 //! Which ports each ruleset opens to each class, kept as rulesets and classes come and go.
 //!
-//! A peer knows the rules that name it and the classes that it is of, so that only those rules and classes meet which have a peer in
-//! common.
+//! There may be half a million such decisions, and none of them is stored here: which there are of a ruleset or a class follows
+//! from whom it meets, so it is worked out once when it comes to be told, and once more when it goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::contents::{Contents, Settled};
+use super::decide::{Rows, decide};
 use super::delta::{ANYONE, ClassId, Delta, PortSetId, RulesetId};
+use super::meetings::Meetings;
+use super::names::NamesId;
 use super::places::Amended;
-use super::{Class, PeerIx, Ruleset};
-use crate::port::{PortSet, Protocol};
-
-/// A rule by its place in its ruleset.
-type RuleAt = (RulesetId, usize);
+use super::{Class, Ruleset};
+use crate::port::PortSet;
 
 #[derive(Debug)]
 pub(super) struct Grants {
-    decisions: BTreeMap<(RulesetId, ClassId), PortSetId>,
+    meetings: Meetings,
     port_sets: Contents<PortSet>,
-    peers: BTreeMap<PeerIx, Meeting>,
-    /// What meets by the names of ports: rules that are open to anyone, and classes that have ports with names.
-    names: Meeting,
 }
-
-/// Rules and classes that have something in common.
-#[derive(Debug, Default)]
-struct Meeting {
-    rules: BTreeSet<RuleAt>,
-    classes: BTreeSet<ClassId>,
-}
-
-/// What decides on the ports that a ruleset opens to a class: the rules that name one of its peers, and its ports' names.
-type Ground<'a> = (Vec<usize>, &'a [(Protocol, String, u16)]);
 
 impl Default for Grants {
     fn default() -> Self {
         Self {
-            decisions: BTreeMap::new(),
+            meetings: Meetings::default(),
             port_sets: Contents::new(0),
-            peers: BTreeMap::new(),
-            names: Meeting::default(),
         }
     }
 }
 
+/// What decides on the ports that a ruleset opens to a class: the ruleset, those of its rules that concern the class, its named ports.
+type Ground = (RulesetId, Vec<u32>, NamesId);
+
 impl Grants {
-    pub(super) fn iter(&self) -> impl Iterator<Item = ((RulesetId, ClassId), &PortSet)> {
-        self.decisions
-            .iter()
-            .filter_map(|(pair, set)| Some((*pair, self.port_sets.get(*set)?.as_ref())))
+    /// The decisions of a ruleset, by class, that of [`ANYONE`] first; sorted.
+    pub(super) fn rows(&self, ruleset: &Ruleset) -> Vec<(ClassId, PortSetId)> {
+        let met = self.meetings.classes_met(ruleset);
+        let number = |ports: &PortSet| self.port_sets.id(ports).unwrap_or_default();
+        let Rows { anyone, others, .. } = decide(ruleset, met, |id| self.meetings.names.get(id), number);
+        anyone
+            .map(|set| (ANYONE, set))
+            .into_iter()
+            .chain(others)
+            .collect()
+    }
+
+    pub(super) fn port_sets(&self) -> impl Iterator<Item = (PortSetId, &PortSet)> {
+        self.port_sets.iter()
     }
 
     /// Follows what became of rulesets and classes. Nothing was decided for a class because of a peer by which it is amended.
@@ -59,35 +57,25 @@ impl Grants {
         amended: &[Amended],
         delta: &mut Delta,
     ) {
-        for Amended { class, gained, lost } in amended {
-            for peer in lost {
-                self.meeting(Some(*peer)).classes.remove(class);
-                self.part(Some(*peer));
-            }
-            for peer in gained {
-                self.meeting(Some(*peer)).classes.insert(*class);
-            }
-        }
         let (changed_rulesets, changed_classes) = (rulesets.settle(), classes.settle());
-        self.forget(&changed_rulesets, &changed_classes, delta);
+        // What goes meets whom it met when it was decided for, so it goes before anything else changes.
+        for gone in &changed_rulesets.gone {
+            self.revoke_ruleset(gone, delta);
+            self.meetings.leave_ruleset(gone);
+        }
+        self.revoke_classes(&changed_classes.gone, rulesets, &changed_rulesets, delta);
+        for gone in &changed_classes.gone {
+            self.meetings.leave_class(gone);
+        }
+        self.meetings.amend(amended, classes);
+        self.meetings.enter(&changed_rulesets, &changed_classes);
         for (id, ruleset) in &changed_rulesets.born {
-            for (peer, rule) in named_by(ruleset) {
-                self.meeting(peer).rules.insert((*id, rule));
-            }
+            self.grant_ruleset(*id, ruleset, delta);
         }
-        for (id, class) in &changed_classes.born {
-            for peer in class.peers.iter().copied().map(Some).chain(by_names(class)) {
-                self.meeting(peer).classes.insert(*id);
-            }
-        }
-        for (id, ruleset) in &changed_rulesets.born {
-            self.decide_ruleset(*id, ruleset, classes, delta);
-        }
-        let fresh = |id: RulesetId| {
-            let born = &changed_rulesets.born;
-            born.binary_search_by_key(&id, |(id, _)| *id).is_ok()
-        };
-        self.decide_classes(&changed_classes.born, rulesets, fresh, delta);
+        self.grant_classes(&changed_classes.born, rulesets, &changed_rulesets, delta);
+        // Each of both halves is sorted.
+        delta.granted.sort();
+        delta.revoked.sort();
 
         let Settled { born, gone } = self.port_sets.settle();
         let gone = gone.into_iter().map(|(id, _)| (id, None));
@@ -101,176 +89,122 @@ impl Grants {
     }
 
     /// Everything, as the difference from nothing.
-    pub(super) fn snapshot(&self, delta: &mut Delta) {
-        let decisions = self.decisions.iter();
-        delta.decisions = decisions.map(|(pair, set)| (*pair, Some(*set))).collect();
+    pub(super) fn snapshot(&self, rulesets: &Contents<Ruleset>, delta: &mut Delta) {
+        for (id, ruleset) in rulesets.iter() {
+            let rows = self.rows(ruleset).into_iter();
+            delta.granted.extend(rows.map(|(class, set)| ((id, class), set)));
+        }
         let sets = self.port_sets.iter();
         delta.port_sets = sets.map(|(id, ports)| (id, Some(ports.clone()))).collect();
     }
 
-    /// Those that have a peer in common; of no peer, those that meet by the names of ports.
-    fn meeting(&mut self, peer: Option<PeerIx>) -> &mut Meeting {
-        match peer {
-            Some(peer) => self.peers.entry(peer).or_default(),
-            None => &mut self.names,
-        }
+    fn grant_ruleset(&mut self, id: RulesetId, ruleset: &Ruleset, delta: &mut Delta) {
+        let Rows {
+            anyone,
+            others,
+            counts,
+        } = self.decide(ruleset);
+        counts
+            .iter()
+            .for_each(|(set, rows)| self.port_sets.hold_by(*set, *rows));
+        let rows = anyone.map(|set| (ANYONE, set)).into_iter().chain(others);
+        delta.granted.extend(rows.map(|(class, set)| ((id, class), set)));
     }
 
-    fn forget(&mut self, rulesets: &Settled<Ruleset>, classes: &Settled<Class>, delta: &mut Delta) {
-        for (id, ruleset) in &rulesets.gone {
-            let rows = self.decisions.range((*id, 0)..=(*id, u32::MAX));
-            let rows: Vec<_> = rows.map(|(pair, _)| *pair).collect();
-            rows.into_iter().for_each(|pair| self.revoke(pair, delta));
-            for (peer, rule) in named_by(ruleset) {
-                self.meeting(peer).rules.remove(&(*id, rule));
-                self.part(peer);
-            }
-        }
-        for (id, class) in &classes.gone {
-            for (ruleset, _) in self.rules_that_meet(class) {
-                self.revoke((ruleset, *id), delta);
-            }
-            for peer in class.peers.iter().copied().map(Some).chain(by_names(class)) {
-                self.meeting(peer).classes.remove(id);
-                self.part(peer);
-            }
-        }
+    fn revoke_ruleset(&mut self, (id, ruleset): &(RulesetId, Arc<Ruleset>), delta: &mut Delta) {
+        let Rows {
+            anyone,
+            others,
+            counts,
+        } = self.decide(ruleset);
+        counts
+            .iter()
+            .for_each(|(set, rows)| self.port_sets.release_by(*set, *rows));
+        let classes = anyone.map(|_| ANYONE).into_iter();
+        let classes = classes.chain(others.into_iter().map(|(class, _)| class));
+        delta.revoked.extend(classes.map(|class| (*id, class)));
     }
 
-    /// Forgets a peer that nobody names any more.
-    fn part(&mut self, peer: Option<PeerIx>) {
-        let Some(peer) = peer else { return };
-        let empty = |meeting: &Meeting| meeting.rules.is_empty() && meeting.classes.is_empty();
-        if self.peers.get(&peer).is_some_and(empty) {
-            self.peers.remove(&peer);
-        }
+    fn decide(&mut self, ruleset: &Ruleset) -> Rows {
+        let met = self.meetings.classes_met(ruleset);
+        let sets = &mut self.port_sets;
+        decide(
+            ruleset,
+            met,
+            |id| self.meetings.names.get(id),
+            |ports| sets.intern(ports),
+        )
     }
 
-    /// The rules that may open to a class what is not open to anyone, sorted.
-    fn rules_that_meet(&self, class: &Class) -> Vec<RuleAt> {
-        let by_peer = class.peers.iter().filter_map(|peer| self.peers.get(peer));
-        let by_name = by_names(class).map(|_| &self.names);
-        let mut rules: Vec<RuleAt> = by_peer
-            .chain(by_name)
-            .flat_map(|meeting| &meeting.rules)
-            .copied()
-            .collect();
-        rules.sort_unstable();
-        rules.dedup();
-        rules
-    }
-
-    /// Decides between a new ruleset and all classes.
-    fn decide_ruleset(
-        &mut self,
-        id: RulesetId,
-        ruleset: &Ruleset,
-        classes: &Contents<Class>,
-        delta: &mut Delta,
-    ) {
-        let anyone = ruleset.ports_for_anyone();
-        if !anyone.is_empty() {
-            let set = self.port_sets.intern(&anyone);
-            self.decide((id, ANYONE), set, delta);
-        }
-        let mut met: Vec<(ClassId, usize)> = Vec::new();
-        for (peer, rule) in named_by(ruleset) {
-            let meeting = match peer {
-                Some(peer) => self.peers.get(&peer),
-                None => Some(&self.names),
-            };
-            let classes = meeting.into_iter().flat_map(|meeting| &meeting.classes);
-            met.extend(classes.map(|class| (*class, rule)));
-        }
-        met.sort_unstable();
-        met.dedup();
-        let mut known: BTreeMap<Ground<'_>, Option<PortSetId>> = BTreeMap::new();
-        for rules in met.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((class, content)) = rules.first().and_then(|(id, _)| Some((*id, classes.get(*id)?)))
-            else {
-                continue;
-            };
-            let rules: Vec<usize> = rules.iter().map(|(_, rule)| *rule).collect();
-            let set = *known
-                .entry((rules, &content.named_ports))
-                .or_insert_with_key(|(rules, _)| {
-                    let ports = ruleset.ports_for(content, rules, &anyone);
-                    (ports != anyone).then(|| self.port_sets.intern(&ports))
-                });
-            if let Some(set) = set {
-                self.decide((id, class), set, delta);
-            }
-        }
-    }
-
-    /// Decides between new classes and the rulesets that are not `fresh`, and so have not met them.
-    fn decide_classes(
+    /// Decides between new classes and the rulesets that have not met them.
+    fn grant_classes(
         &mut self,
         born: &[(ClassId, Arc<Class>)],
         rulesets: &Contents<Ruleset>,
-        fresh: impl Fn(RulesetId) -> bool,
+        changed: &Settled<Ruleset>,
         delta: &mut Delta,
     ) {
-        let mut known: BTreeMap<(RulesetId, Ground<'_>), Option<PortSetId>> = BTreeMap::new();
-        for (class, content) in born {
-            let met = self.rules_that_meet(content);
-            for rules in met.chunk_by(|(a, _), (b, _)| a == b) {
-                let found = rules.first().filter(|(id, _)| !fresh(*id));
-                let Some((id, ruleset)) = found.and_then(|(id, _)| Some((*id, rulesets.get(*id)?))) else {
-                    continue;
-                };
-                let rules: Vec<usize> = rules.iter().map(|(_, rule)| *rule).collect();
-                let set = *known
-                    .entry((id, (rules, &content.named_ports)))
-                    .or_insert_with_key(|(_, (rules, _))| {
-                        let anyone = ruleset.ports_for_anyone();
-                        let ports = ruleset.ports_for(content, rules, &anyone);
-                        (ports != anyone).then(|| self.port_sets.intern(&ports))
-                    });
-                if let Some(set) = set {
-                    self.decide((id, *class), set, delta);
-                }
+        if changed.born.len() == rulesets.len() {
+            return;
+        }
+        let fresh = |id: RulesetId| changed.born.binary_search_by_key(&id, |(id, _)| *id).is_ok();
+        let first = delta.granted.len();
+        let mut known = BTreeMap::new();
+        for (id, class) in born {
+            for (ruleset, set) in self.met_by((class, rulesets), |id| !fresh(id), &mut known) {
+                self.port_sets.hold(set);
+                delta.granted.push(((ruleset, *id), set));
             }
         }
+        delta.granted[first..].sort_unstable();
     }
 
-    fn decide(&mut self, pair: (RulesetId, ClassId), set: PortSetId, delta: &mut Delta) {
-        self.port_sets.hold(set);
-        self.decisions.insert(pair, set);
-        delta.decisions.insert(pair, Some(set));
-    }
-
-    fn revoke(&mut self, pair: (RulesetId, ClassId), delta: &mut Delta) {
-        if let Some(set) = self.decisions.remove(&pair) {
-            self.port_sets.release(set);
-            delta.decisions.insert(pair, None);
+    /// Undoes what was decided between classes that are no more and the rulesets that stay.
+    fn revoke_classes(
+        &mut self,
+        gone: &[(ClassId, Arc<Class>)],
+        rulesets: &Contents<Ruleset>,
+        changed: &Settled<Ruleset>,
+        delta: &mut Delta,
+    ) {
+        // A new ruleset has met nobody yet.
+        let fresh = |id: RulesetId| changed.born.binary_search_by_key(&id, |(id, _)| *id).is_ok();
+        let first = delta.revoked.len();
+        let mut known = BTreeMap::new();
+        for (id, class) in gone {
+            for (ruleset, set) in self.met_by((class, rulesets), |id| !fresh(id), &mut known) {
+                self.port_sets.release(set);
+                delta.revoked.push((ruleset, *id));
+            }
         }
-    }
-}
-
-impl Ruleset {
-    /// What it opens to whoever comes.
-    fn ports_for_anyone(&self) -> PortSet {
-        let to_anyone = self.rules.iter().filter(|rule| rule.peers.is_none());
-        to_anyone.fold(PortSet::empty(), |ports, rule| ports.union(&rule.ports))
+        delta.revoked[first..].sort_unstable();
     }
 
-    /// What it opens to a class that these rules concern, of which `anyone` is open to anyone.
-    fn ports_for(&self, class: &Class, rules: &[usize], anyone: &PortSet) -> PortSet {
-        let rules = rules.iter().filter_map(|rule| self.rules.get(*rule));
-        rules.fold(anyone.clone(), |ports, rule| ports.union(&rule.ports_for(class)))
+    /// What such rulesets open to a class beyond what they open to anyone.
+    fn met_by(
+        &mut self,
+        (class, rulesets): (&Class, &Contents<Ruleset>),
+        of: impl Fn(RulesetId) -> bool,
+        known: &mut BTreeMap<Ground, Option<PortSetId>>,
+    ) -> Vec<(RulesetId, PortSetId)> {
+        let names = self.meetings.names.id(&class.named_ports);
+        let met = self.meetings.rules_met(class, of);
+        let mut found = Vec::new();
+        for rules in met.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some(id) = rules.first().map(|(id, _)| *id) else {
+                continue;
+            };
+            let rules: Vec<u32> = rules.iter().map(|(_, rule)| *rule).collect();
+            let set = known
+                .entry((id, rules, names))
+                .or_insert_with_key(|(_, rules, _)| {
+                    let ruleset = rulesets.get(id)?;
+                    let anyone = ruleset.ports_for_anyone();
+                    let ports = ruleset.ports_for(&class.named_ports, rules, &anyone);
+                    (ports != anyone).then(|| self.port_sets.intern(&ports))
+                });
+            found.extend(set.map(|set| (id, set)));
+        }
+        found
     }
-}
-
-/// The peers that rules name, with the place of the rule; no peer where a rule opens ports by name to anyone.
-fn named_by(ruleset: &Ruleset) -> impl Iterator<Item = (Option<PeerIx>, usize)> + '_ {
-    ruleset.rules.iter().enumerate().flat_map(|(place, rule)| {
-        let peers = rule.peers.iter().flatten().map(move |peer| (Some(*peer), place));
-        let by_name = rule.peers.is_none() && !rule.named_ports.is_empty();
-        peers.chain(by_name.then_some((None, place)))
-    })
-}
-
-fn by_names(class: &Class) -> Option<Option<PeerIx>> {
-    (!class.named_ports.is_empty()).then_some(None)
 }

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Class, ClassIx, Endpoint, OpenRule, PeerIx, Ruleset, RulesetIx, Selected};
+use super::decide::{Met, Rows, decide, named_by};
+use super::names::{NamedPort, NamesId};
+use super::{ANYONE, Class, ClassIx, Decisions, Endpoint, OpenRule, PeerIx, Ruleset, RulesetIx, Selected};
 use crate::cluster::{Cluster, Key, Pod};
 use crate::policy::{Direction, IpBlock, Namespaces, Peer, Peers, Policy, Port, Ports, Rule};
 use crate::port::{PortRange, PortSet, Protocol};
+use crate::selector::Selector;
 
 /// The peers and port names in use, numbered canonically.
 pub(super) struct Tables<'a> {
@@ -54,20 +57,21 @@ impl<'a> Tables<'a> {
         }
     }
 
-    fn peers_matching(&self, mut matches: impl FnMut(&Peer) -> bool) -> Vec<PeerIx> {
-        self.peers
-            .iter()
-            .zip(0..)
-            .filter(|(peer, _)| matches(peer))
-            .map(|(_, index)| index)
-            .collect()
-    }
-
     pub(super) fn classes(&self, cluster: &Cluster) -> Classes {
         let mut addresses: BTreeMap<IpAddr, Class> = BTreeMap::new();
+        let blocks = self.blocks();
+        // Pods come by namespace, and what peers ask of a namespace is asked once.
+        let mut here: Option<(&str, Vec<(PeerIx, &Selector)>)> = None;
         for (key, pod) in cluster.pods.iter().filter(|(_, pod)| pod.is_governed()) {
+            if here
+                .as_ref()
+                .is_none_or(|(namespace, _)| *namespace != key.namespace)
+            {
+                here = Some((&key.namespace, self.selectors(cluster, &key.namespace)));
+            }
+            let selectors = here.as_ref().map_or(&[][..], |(_, selectors)| selectors);
             for address in &pod.addresses {
-                let class = self.class_of_pod(cluster, key, pod, *address);
+                let class = self.class_of_pod(selectors, &blocks, pod, *address);
                 addresses
                     .entry(*address)
                     // Two pods claim one address: until that is over it has only what both would have.
@@ -75,23 +79,19 @@ impl<'a> Tables<'a> {
                     .or_insert(class);
             }
         }
-        let blocks: BTreeMap<IpNet, Class> = self
+        let prefixes: BTreeMap<IpNet, Class> = self
             .prefixes()
             .into_iter()
             .map(|prefix| {
-                let peers =
-                    self.peers_matching(|peer| matches!(peer, Peer::Block(block) if covers(block, prefix)));
-                (
-                    prefix,
-                    Class {
-                        peers,
-                        named_ports: Vec::new(),
-                    },
-                )
+                let class = Class {
+                    peers: blocks.around(prefix, |block| covers(block, prefix)),
+                    named_ports: Vec::new(),
+                };
+                (prefix, class)
             })
             .collect();
 
-        let distinct: BTreeSet<&Class> = addresses.values().chain(blocks.values()).collect();
+        let distinct: BTreeSet<&Class> = addresses.values().chain(prefixes.values()).collect();
         let mut all = vec![Class::default()];
         all.extend(
             distinct
@@ -105,7 +105,7 @@ impl<'a> Tables<'a> {
                 .iter()
                 .map(|(address, class)| (*address, indices[class]))
                 .collect(),
-            blocks: blocks
+            blocks: prefixes
                 .iter()
                 .map(|(prefix, class)| (*prefix, indices[class]))
                 .collect(),
@@ -113,18 +113,17 @@ impl<'a> Tables<'a> {
         }
     }
 
-    fn class_of_pod(&self, cluster: &Cluster, key: &Key, pod: &Pod, address: IpAddr) -> Class {
-        let labels = cluster.namespace_labels(&key.namespace);
-        let peers = self.peers_matching(|peer| match peer {
-            Peer::Block(block) => block.contains(address),
-            Peer::Pods { namespaces, pods } => {
-                let namespace = match namespaces {
-                    Namespaces::Own(name) => *name == key.namespace,
-                    Namespaces::Selected(selector) => labels.is_some_and(|labels| selector.matches(labels)),
-                };
-                namespace && pods.matches(&pod.labels)
-            }
-        });
+    fn class_of_pod(
+        &self,
+        selectors: &[(PeerIx, &Selector)],
+        blocks: &Blocks<'_>,
+        pod: &Pod,
+        address: IpAddr,
+    ) -> Class {
+        let selecting = selectors.iter().filter(|(_, pods)| pods.matches(&pod.labels));
+        let mut peers: Vec<PeerIx> = selecting.map(|(peer, _)| *peer).collect();
+        peers.extend(blocks.around(address.into(), |block| block.contains(address)));
+        peers.sort_unstable();
         let mut named_ports: Vec<(Protocol, String, u16)> = self
             .egress_names
             .iter()
@@ -136,6 +135,35 @@ impl<'a> Tables<'a> {
         named_ports.sort_unstable();
         named_ports.dedup();
         Class { peers, named_ports }
+    }
+
+    /// The selectors of pods of the peers that look in a namespace.
+    fn selectors(&self, cluster: &Cluster, namespace: &str) -> Vec<(PeerIx, &'a Selector)> {
+        let labels = cluster.namespace_labels(namespace);
+        let looks_here = |namespaces: &Namespaces| match namespaces {
+            Namespaces::Own(name) => name == namespace,
+            Namespaces::Selected(selector) => labels.is_some_and(|labels| selector.matches(labels)),
+        };
+        let peers = self.peers.iter().zip(0..);
+        peers
+            .filter_map(|(peer, index)| match peer {
+                Peer::Pods { namespaces, pods } => looks_here(namespaces).then_some((index, pods)),
+                Peer::Block(_) => None,
+            })
+            .collect()
+    }
+
+    fn blocks(&self) -> Blocks<'a> {
+        let mut blocks = Blocks::default();
+        for (peer, index) in self.peers.iter().zip(0..) {
+            if let Peer::Block(block) = peer {
+                let length = (block.cidr.addr().is_ipv6(), block.cidr.prefix_len());
+                blocks.lengths.insert(length);
+                let of_cidr = blocks.by_cidr.entry(block.cidr).or_default();
+                of_cidr.push((index, block));
+            }
+        }
+        blocks
     }
 
     /// Every prefix at which the membership in some block changes.
@@ -243,6 +271,28 @@ impl<'a> Tables<'a> {
     }
 }
 
+/// The blocks among the peers, to be found by what their `cidr` holds.
+#[derive(Default)]
+struct Blocks<'a> {
+    by_cidr: BTreeMap<IpNet, Vec<(PeerIx, &'a IpBlock)>>,
+    /// The lengths that there are, with whether they are of IPv6.
+    lengths: BTreeSet<(bool, u8)>,
+}
+
+impl Blocks<'_> {
+    /// Those whose `cidr` holds all of a prefix, and of which this is true; sorted.
+    fn around(&self, net: IpNet, holds: impl Fn(&IpBlock) -> bool) -> Vec<PeerIx> {
+        let six = net.addr().is_ipv6();
+        let lengths = self.lengths.range((six, 0)..=(six, net.prefix_len()));
+        let cidrs = lengths.filter_map(|(_, length)| Some(IpNet::new(net.addr(), *length).ok()?.trunc()));
+        let blocks = cidrs.filter_map(|cidr| self.by_cidr.get(&cidr)).flatten();
+        let holding = blocks.filter(|(_, block)| holds(block));
+        let mut around: Vec<PeerIx> = holding.map(|(peer, _)| *peer).collect();
+        around.sort_unstable();
+        around
+    }
+}
+
 impl OpenRule {
     /// Whether it can never open anything.
     pub(super) fn is_void(&self) -> bool {
@@ -259,6 +309,52 @@ fn rules_of(policy: &Policy) -> impl Iterator<Item = (Direction, &Rule)> {
             .iter()
             .map(move |rule| (direction, rule))
     })
+}
+
+/// Which ports each ruleset opens to each class.
+pub(super) fn decisions(rulesets: &[Ruleset], classes: &[Class]) -> Decisions {
+    let mut names: BTreeMap<&[NamedPort], NamesId> = BTreeMap::from([(&[][..], 0)]);
+    let mut members: BTreeMap<Option<PeerIx>, Vec<(ClassIx, NamesId)>> = BTreeMap::new();
+    for (class, index) in classes.iter().zip(0..) {
+        let next = names.len() as NamesId;
+        let named = *names.entry(&class.named_ports).or_insert(next);
+        let by_name = (named != 0).then_some(None);
+        for peer in class.peers.iter().copied().map(Some).chain(by_name) {
+            members.entry(peer).or_default().push((index, named));
+        }
+    }
+    let mut contents: Vec<&[NamedPort]> = vec![&[]; names.len()];
+    names
+        .iter()
+        .for_each(|(content, id)| contents[*id as usize] = content);
+
+    let mut sets: BTreeMap<PortSet, u32> = BTreeMap::new();
+    let mut rows = Vec::with_capacity(rulesets.len());
+    for ruleset in rulesets {
+        let concerned = |(peer, rule)| {
+            let classes = members.get(&peer).into_iter().flatten();
+            classes.map(move |(class, names)| (*class, *names, rule))
+        };
+        let met: Vec<Met> = named_by(ruleset).flat_map(concerned).collect();
+        let named = |id: NamesId| contents[id as usize];
+        let number = |ports: &PortSet| match sets.get(ports) {
+            Some(number) => *number,
+            None => {
+                let next = sets.len() as u32;
+                sets.insert(ports.clone(), next);
+                next
+            }
+        };
+        let Rows { anyone, others, .. } = decide(ruleset, met, named, number);
+        rows.push(
+            anyone
+                .map(|set| (ANYONE, set))
+                .into_iter()
+                .chain(others)
+                .collect(),
+        );
+    }
+    Decisions::new(rows, sets)
 }
 
 /// Whether a block holds the addresses of `prefix` that are in no longer prefix of the table.

@@ -205,6 +205,7 @@ fn assemble(
 }
 
 fn decide(rules: &mut NodeRules) {
+    let mut decisions = Vec::new();
     for (ruleset, index) in rules.rulesets.iter().zip(0..) {
         for (class, number) in rules.classes.iter().zip(0..) {
             let open = ruleset.rules.iter().filter(|rule| {
@@ -214,10 +215,11 @@ fn decide(rules: &mut NodeRules) {
             });
             let ports = open.fold(PortSet::empty(), |ports, rule| ports.union(&rule.ports));
             if !ports.is_empty() {
-                rules.decisions.insert((index, number), ports);
+                decisions.push(((index, number), ports));
             }
         }
     }
+    rules.decisions = decisions.into_iter().collect();
 }
 
 /// Four endpoints with rulesets picked from those that there are.
