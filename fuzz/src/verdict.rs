@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ringfence_netpol::cluster::{Cluster, Key};
-use ringfence_netpol::compile::{Compiler, NodeRules, compile};
+use ringfence_netpol::compile::{self, Compiler, NodeRules, compile};
 use ringfence_netpol::connections::{Connections, End, Options};
-use ringfence_netpol::evaluate::{Endpoint, Verdict, evaluate};
+use ringfence_netpol::evaluate::{Endpoint, evaluate};
 use ringfence_netpol::port::{Protocol, Transport};
 
 use crate::cluster::{NODES, Object, Objects};
@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
     let transports = transports(&mut draw);
     let outside: IpAddr = draw.of(&OUTSIDE).parse().expect("an address");
     let cluster = objects.cluster();
-    let nodes = NODES.map(|node| (node, compile(&cluster, node))).into();
+    let nodes: BTreeMap<&str, NodeRules> = NODES.map(|node| (node, compile(&cluster, node))).into();
     assert_eq!(
         nodes,
         by_other_ways(&objects, &mut draw),
@@ -61,7 +61,7 @@ pub fn run(data: &[u8]) {
             let verdict = evaluate(&cluster, from, to, *transport);
             let named = || format!("{from:?} -> {to:?} {transport}\nof {objects:#?}");
             assert_eq!(
-                compiled(&nodes, from, to, *transport),
+                compile::verdict(|node| nodes.get(node), from, to, *transport),
                 verdict,
                 "compiled | evaluated: {}",
                 named()
@@ -118,32 +118,6 @@ fn by_other_ways(objects: &Objects, draw: &mut Draw<'_>) -> BTreeMap<&'static st
     }
     follow(&cluster);
     compilers.map(|(node, compiler)| (node, compiler.rules())).into()
-}
-
-/// What the nodes of both ends say by their compiled rules.
-fn compiled(
-    nodes: &BTreeMap<&str, NodeRules>,
-    from: Endpoint<'_>,
-    to: Endpoint<'_>,
-    transport: Transport,
-) -> Verdict {
-    let address = |endpoint: Endpoint<'_>| match endpoint {
-        Endpoint::Pod { pod, .. } => pod.addresses[0],
-        Endpoint::Address(address) => address,
-    };
-    let side = |subject: Endpoint<'_>, peer: Endpoint<'_>, egress: bool| match subject {
-        Endpoint::Address(_) => true,
-        Endpoint::Pod { key, pod } => {
-            let rules = &nodes[pod.node.as_deref().expect("a node")];
-            let endpoint = &rules.endpoints[key];
-            let ruleset = if egress { endpoint.egress } else { endpoint.ingress };
-            rules.opens(ruleset, rules.class_of(address(peer)), transport)
-        }
-    };
-    Verdict {
-        egress: side(from, to, true),
-        ingress: side(to, from, false),
-    }
 }
 
 /// Whether the list of connections has it; `None` where it lists no such ends: two addresses.

@@ -25,6 +25,7 @@ mod names;
 mod places;
 mod population;
 mod tables;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ use crate::port::{PortSet, Protocol, Transport};
 pub use compiler::Compiler;
 pub use decisions::Decisions;
 pub use delta::Delta;
+pub use verdict::verdict;
 
 use tables::Tables;
 

@@ -48,7 +48,8 @@ impl<'a> Endpoint<'a> {
         }
     }
 
-    fn address(&self) -> Option<IpAddr> {
+    /// Its first address; a pod may have none yet.
+    pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Pod { pod, .. } => pod.addresses.first().copied(),
             Self::Address(address) => Some(*address),

@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use arbitrary::{NODES, Objects, objects, outside_address, transport};
 use proptest::prelude::*;
 use ringfence_netpol::cluster::{Cluster, Key};
-use ringfence_netpol::compile::{NodeRules, compile};
-use ringfence_netpol::evaluate::{Endpoint, Verdict, evaluate};
-use ringfence_netpol::port::Transport;
+use ringfence_netpol::compile::{NodeRules, compile, verdict};
+use ringfence_netpol::evaluate::{Endpoint, evaluate};
 
 /// How many random clusters; `PROPTEST_CASES` asks for more.
 fn cases() -> ProptestConfig {
@@ -22,32 +21,6 @@ fn cases() -> ProptestConfig {
     ProptestConfig {
         cases: asked.unwrap_or(2_000),
         ..ProptestConfig::default()
-    }
-}
-
-/// The verdict that the nodes of both sides reach with their compiled rules.
-fn compiled(
-    nodes: &BTreeMap<&str, NodeRules>,
-    from: Endpoint<'_>,
-    to: Endpoint<'_>,
-    transport: Transport,
-) -> Verdict {
-    let address = |endpoint: Endpoint<'_>| match endpoint {
-        Endpoint::Pod { pod, .. } => pod.addresses[0],
-        Endpoint::Address(address) => address,
-    };
-    let side = |subject: Endpoint<'_>, peer: Endpoint<'_>, egress: bool| match subject {
-        Endpoint::Address(_) => true,
-        Endpoint::Pod { key, pod } => {
-            let rules = &nodes[pod.node.as_deref().unwrap()];
-            let endpoint = &rules.endpoints[key];
-            let ruleset = if egress { endpoint.egress } else { endpoint.ingress };
-            rules.opens(ruleset, rules.class_of(address(peer)), transport)
-        }
-    };
-    Verdict {
-        egress: side(from, to, true),
-        ingress: side(to, from, false),
     }
 }
 
@@ -82,7 +55,7 @@ proptest! {
                 if from == to { continue; } // a pod to itself never asks the rules
                 for &transport in &transports {
                     prop_assert_eq!(
-                        compiled(&nodes, from, to, transport),
+                        verdict(|node| nodes.get(node), from, to, transport),
                         evaluate(&cluster, from, to, transport),
                         "{:?} -> {:?} {}", from, to, transport
                     );

@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use ringfence_netpol::cluster::{Cluster, Key};
-use ringfence_netpol::compile::{NodeRules, compile};
+use ringfence_netpol::compile::{self, NodeRules, compile};
 use ringfence_netpol::evaluate::{Endpoint, evaluate};
 use ringfence_netpol::port::{Protocol, Transport};
 use serde::Deserialize;
@@ -231,14 +231,11 @@ fn verdicts(
     transport: Transport,
 ) -> anyhow::Result<(bool, bool)> {
     let pod = |key| match Endpoint::of(cluster, key) {
-        Some(endpoint @ Endpoint::Pod { pod, .. }) => {
-            Ok((endpoint, &rules.endpoints[key], rules.class_of(pod.addresses[0])))
-        }
+        Some(endpoint @ Endpoint::Pod { .. }) => Ok(endpoint),
         _ => bail!("{key} is no pod of the case"),
     };
-    let (sender, sender_rules, sender_class) = pod(from)?;
-    let (receiver, receiver_rules, receiver_class) = pod(to)?;
-    let compiled = rules.opens(sender_rules.egress, receiver_class, transport)
-        && rules.opens(receiver_rules.ingress, sender_class, transport);
-    Ok((evaluate(cluster, sender, receiver, transport).allowed(), compiled))
+    let (sender, receiver) = (pod(from)?, pod(to)?);
+    let compiled = compile::verdict(|_| Some(rules), sender, receiver, transport);
+    let evaluated = evaluate(cluster, sender, receiver, transport);
+    Ok((evaluated.allowed(), compiled.allowed()))
 }
