@@ -7,14 +7,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use prometheus::Registry;
 use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::ahead::Ahead;
+use ringfence_netpol::cluster::PodObject;
 use ringfence_runtime::health::{self, Readiness};
 use ringfence_runtime::view::View;
-use ringfence_runtime::{settings as load_settings, shutdown, telemetry};
+use ringfence_runtime::{memory, settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
 
 use ringfence_enforcer::agent::{Agent, Ready};
@@ -62,6 +63,7 @@ async fn run() -> anyhow::Result<()> {
     let settings: EnforcerSettings = load_settings::load()?;
     telemetry::start(&settings.log)?;
     datapath::check_kernel()?;
+    memory::keep_small();
     let registry = Registry::new();
     let readiness = Readiness::default();
     let ready = Ready {
@@ -132,7 +134,8 @@ async fn run() -> anyhow::Result<()> {
     }));
     view.watch_if_served::<NamespaceBaseline>(client.clone());
     view.watch::<NetworkPolicy>(client.clone());
-    view.watch::<Pod>(client.clone());
+    // A pod that has finished is nobody's peer, and its address may be another's by now.
+    view.watch_fields::<PodObject>(client.clone(), "status.phase!=Succeeded,status.phase!=Failed");
     view.watch::<Namespace>(client.clone());
     view.watch::<Service>(client);
 

@@ -1,11 +1,12 @@
 //! What it must see of the cluster: namespaces, what is stored in them, and where facts are found.
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, ServiceCIDR};
 use kube::Client;
 use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::object::PolicyObject;
+use ringfence_netpol::cluster::PodObject;
 use ringfence_netpol::cluster::gateway::{
     GatewayClassObject, GatewayObject, GrpcRouteObject, HttpRouteObject, ReferenceGrantObject,
 };
@@ -19,7 +20,7 @@ pub fn watch(view: &View, client: &Client) {
     view.watch::<Namespace>(client.clone());
     view.watch::<NamespaceBaseline>(client.clone());
     view.watch::<PolicyObject>(client.clone());
-    view.watch::<Pod>(client.clone());
+    view.watch::<PodObject>(client.clone());
     view.watch::<Service>(client.clone());
     view.watch::<Ingress>(client.clone());
     view.watch::<IngressClass>(client.clone());

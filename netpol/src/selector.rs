@@ -3,9 +3,10 @@
 //! The meaning is that of Kubernetes's `metav1.LabelSelector`: all requirements must hold; an empty selector
 //! matches every object; `NotIn` and `DoesNotExist` match objects that lack the key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::Serialize;
 
 use crate::syntax::{is_label_key, is_label_value};
 
@@ -16,7 +17,8 @@ pub type Labels = BTreeMap<String, String>;
 /// order, or `matchLabels` instead of an `In` with one value, are equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
-    requirements: BTreeSet<Requirement>,
+    /// Sorted, each once.
+    requirements: Box<[Requirement]>,
 }
 
 /// One condition on one label key.
@@ -30,11 +32,59 @@ pub struct Requirement {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// The key is present with one of these values.
-    In(BTreeSet<String>),
+    In(Values),
     /// The key is absent, or present with none of these values.
-    NotIn(BTreeSet<String>),
+    NotIn(Values),
     Exists,
     DoesNotExist,
+}
+
+/// The values of a requirement, sorted and each once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Values(Box<[String]>);
+
+impl Values {
+    pub fn contains(&self, value: &str) -> bool {
+        self.0.binary_search_by(|own| own.as_str().cmp(value)).is_ok()
+    }
+
+    fn is_subset(&self, other: &Self) -> bool {
+        self.iter().all(|value| other.contains(value))
+    }
+
+    fn is_disjoint(&self, other: &Self) -> bool {
+        !self.iter().any(|value| other.contains(value))
+    }
+}
+
+impl std::ops::Deref for Values {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl FromIterator<String> for Values {
+    fn from_iter<I: IntoIterator<Item = String>>(values: I) -> Self {
+        Self(sorted(values.into_iter().collect()))
+    }
+}
+
+impl<'a> IntoIterator for &'a Values {
+    type Item = &'a String;
+    type IntoIter = std::slice::Iter<'a, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+/// In the tightest form: a cluster has thousands of selectors, most of one requirement with one value.
+fn sorted<T: Ord>(mut list: Vec<T>) -> Box<[T]> {
+    list.sort_unstable();
+    list.dedup();
+    list.into_boxed_slice()
 }
 
 /// Why a selector cannot be understood.
@@ -78,14 +128,14 @@ impl Selector {
     /// The first requirement that cannot be understood; a caller must then fail closed.
     pub fn parse(selector: &LabelSelector) -> Result<Self, Error> {
         check_names(selector)?;
-        let mut requirements: BTreeSet<Requirement> = selector
+        let mut requirements: Vec<Requirement> = selector
             .match_labels
             .iter()
             .flatten()
             .map(|(key, value)| Requirement::equals(key, value))
             .collect();
         for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
-            let values: BTreeSet<String> = expression.values.iter().flatten().cloned().collect();
+            let values: Values = expression.values.iter().flatten().cloned().collect();
             let condition = match (expression.operator.as_str(), values.is_empty()) {
                 ("In", false) => Condition::In(values),
                 ("NotIn", false) => Condition::NotIn(values),
@@ -104,11 +154,12 @@ impl Selector {
                     return Err(wrong(index, "operator", reason));
                 }
             };
-            requirements.insert(Requirement {
+            requirements.push(Requirement {
                 key: expression.key.clone(),
                 condition,
             });
         }
+        let requirements = sorted(requirements);
         Ok(Self { requirements })
     }
 
@@ -199,7 +250,7 @@ impl FromIterator<(String, String)> for Selector {
 impl FromIterator<Requirement> for Selector {
     fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
         Self {
-            requirements: requirements.into_iter().collect(),
+            requirements: sorted(requirements.into_iter().collect()),
         }
     }
 }
@@ -208,7 +259,7 @@ impl Requirement {
     fn equals(key: &str, value: &str) -> Self {
         Self {
             key: key.to_owned(),
-            condition: Condition::In(BTreeSet::from([value.to_owned()])),
+            condition: Condition::In(Values(Box::new([value.to_owned()]))),
         }
     }
 
@@ -256,8 +307,7 @@ impl std::fmt::Display for Selector {
 impl std::fmt::Display for Requirement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = &self.key;
-        let list =
-            |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        let list = |values: &Values| values.join(",");
         match &self.condition {
             Condition::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
             Condition::In(values) => write!(f, "{key} in ({})", list(values)),

@@ -5,6 +5,7 @@
 
 pub mod health;
 pub mod lease;
+pub mod memory;
 pub mod process;
 pub mod settings;
 pub mod shutdown;

@@ -7,6 +7,7 @@ use kube::Client;
 use prometheus::Registry;
 
 use crate::health::{self, Readiness};
+use crate::memory;
 use crate::settings::{self, Settings};
 use crate::shutdown;
 use crate::telemetry::{self, Log};
@@ -37,6 +38,7 @@ pub enum Error {
 pub async fn begin<S: Settings>(log: impl FnOnce(&S) -> &Log) -> Result<Process<S>, Error> {
     let settings: S = settings::load()?;
     telemetry::start(log(&settings))?;
+    memory::keep_small();
     Ok(Process {
         settings,
         registry: Registry::new(),

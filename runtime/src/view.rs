@@ -15,7 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prometheus::{IntCounterVec, Opts, Registry};
-use ringfence_netpol::cluster::{Cluster, Key, Observed};
+use ringfence_netpol::cluster::{self, Cluster, Key, Observed};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -164,6 +164,15 @@ impl View {
         );
     }
 
+    /// The same, of those that a field selector selects. One that it does not select any more is deleted, for who watches.
+    pub fn watch_fields<K: Watchable>(&self, client: Client, selector: &str) {
+        self.start::<K>(
+            client,
+            watcher::Config::default().fields(selector),
+            Served::Always,
+        );
+    }
+
     /// Keeps a condition at whether everything is in view, in a task of its own.
     pub fn keep(&self, condition: Condition) {
         let mut progress = self.subscribe();
@@ -193,15 +202,18 @@ impl View {
         async move {
             let mut events = std::pin::pin!(events);
             let mut list: Vec<(Key, K::Entry)> = Vec::new();
+            // Of those that are listed, until the cluster's own takes over.
+            let mut shared = cluster::Shared::default();
             let mut listed = false;
             loop {
                 match events.try_next().await {
                     Ok(Some(watcher::Event::Init)) => list.clear(),
                     Ok(Some(watcher::Event::InitApply(object))) => {
-                        list.push((object.key(), object.observe()))
+                        list.push((object.key(), K::share(object.observe(), &mut shared)));
                     }
                     Ok(Some(watcher::Event::InitDone)) => {
                         let list = std::mem::take(&mut list);
+                        drop(std::mem::take(&mut shared));
                         tracing::debug!(kind, objects = list.len(), "listed");
                         let first = !std::mem::replace(&mut listed, true);
                         self.change(first, |cluster| cluster.reset::<K>(list));

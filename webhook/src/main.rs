@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
 use prometheus::Registry;
 use ringfence_certs::{Keeper, Mounted, Served, Status};
 use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
+use ringfence_netpol::cluster::PodObject;
 use ringfence_runtime::health::{self, Condition, Readiness};
 use ringfence_runtime::settings::Start;
 use ringfence_runtime::view::View;
@@ -45,7 +46,7 @@ async fn main() -> Result<()> {
 
     let view = View::new(&registry)?;
     view.watch::<Namespace>(client.clone());
-    view.watch::<Pod>(client.clone());
+    view.watch::<PodObject>(client.clone());
     view.watch::<Service>(client.clone());
     view.watch::<NetworkPolicy>(client.clone());
     view.watch::<LabelStandard>(client.clone());

@@ -7,8 +7,10 @@ pub mod gateway;
 mod journal;
 mod object;
 mod observe;
+mod pod;
 mod route;
 mod routing;
+mod shared;
 mod store;
 mod workload;
 
@@ -18,8 +20,10 @@ pub use object::{
     Scraping, Service, ServicePort, TargetPort,
 };
 pub use observe::Observed;
+pub use pod::PodObject;
 pub use route::Route;
 pub use routing::{BackendPort, Dropped, Refusal, Routed, Routing};
+pub use shared::Shared;
 pub use store::Store;
 pub use workload::{Assembly, NAMESPACE_NAME, Owner, Workload};
 
@@ -56,6 +60,8 @@ pub struct Cluster {
     pub service_ranges: Store<Vec<IpNet>>,
     pub baselines: Store<NamespaceBaseline>,
     pub standards: Store<LabelStandard>,
+    /// What several of the objects have alike.
+    pub shared: Shared,
 }
 
 impl Cluster {

@@ -1,6 +1,7 @@
 //! The objects of the cluster, cut down to what policies and their generation depend on.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -23,7 +24,8 @@ pub struct Namespace {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
     pub uid: String,
-    pub labels: Labels,
+    /// Shared by pods that have the same, as those of a workload do.
+    pub labels: Arc<Labels>,
     /// What made it; `None` if it stands for itself.
     pub owner: Option<Owner>,
     /// Where it is bound to; `None` while it is not scheduled.

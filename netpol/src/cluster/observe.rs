@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    BackendPort, Cluster, ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Mesh,
-    Namespace, Node, Owner, Phase, Pod, Scraping, Service, ServicePort, Store, TargetPort,
+    BackendPort, Cluster, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Namespace, Node, Pod,
+    PodObject, Scraping, Service, ServicePort, Shared, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::{PolicyObject, PolicyRecord};
@@ -30,6 +30,11 @@ pub trait Observed {
 
     /// What is kept of this object.
     fn observe(&self) -> Self::Entry;
+
+    /// The same, where what is kept of several objects alike is kept once.
+    fn share(entry: Self::Entry, _: &mut Shared) -> Self::Entry {
+        entry
+    }
 
     /// Where it is kept.
     fn store(cluster: &mut Cluster) -> &mut Store<Self::Entry>;
@@ -51,7 +56,8 @@ pub trait Observed {
 impl Cluster {
     /// Takes an added or modified object; whether anything that matters changed.
     pub fn apply<K: Observed>(&mut self, object: &K) -> bool {
-        K::store(self).apply(object.key(), object.observe())
+        let entry = K::share(object.observe(), &mut self.shared);
+        K::store(self).apply(object.key(), entry)
     }
 
     /// Takes a deletion; whether the object was known.
@@ -61,7 +67,13 @@ impl Cluster {
 
     /// Takes the result of a new list of a kind; whether anything that matters changed.
     pub fn reset<K: Observed>(&mut self, entries: impl IntoIterator<Item = (Key, K::Entry)>) -> bool {
-        K::store(self).reset_within(entries, K::owns)
+        let mut shared = std::mem::take(&mut self.shared);
+        let entries = entries
+            .into_iter()
+            .map(|(key, entry)| (key, K::share(entry, &mut shared)));
+        let changed = K::store(self).reset_within(entries, K::owns);
+        self.shared = shared;
+        changed
     }
 }
 
@@ -103,53 +115,11 @@ impl Observed for core::Pod {
     }
 
     fn observe(&self) -> Pod {
-        let spec = self.spec.as_ref();
-        let status = self.status.as_ref();
-        let listed = status
-            .and_then(|status| status.pod_ips.as_deref())
-            .unwrap_or_default();
-        let mut addresses: Vec<IpAddr> = listed.iter().filter_map(|ip| ip.ip.parse().ok()).collect();
-        if addresses.is_empty() {
-            addresses.extend(
-                status
-                    .and_then(|status| status.pod_ip.as_deref())
-                    .and_then(|ip| ip.parse::<IpAddr>().ok()),
-            );
-        }
-        addresses.sort_unstable();
-        addresses.dedup();
-        let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-        let sidecars = spec
-            .and_then(|spec| spec.init_containers.as_deref())
-            .unwrap_or_default()
-            .iter()
-            .filter(|container| container.restart_policy.as_deref() == Some("Always"));
-        Pod {
-            uid: self.uid().unwrap_or_default(),
-            labels: self.labels().clone(),
-            owner: Owner::of(&self.metadata),
-            node: spec
-                .and_then(|spec| spec.node_name.clone())
-                .filter(|name| !name.is_empty()),
-            addresses,
-            host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
-            phase: match status.and_then(|status| status.phase.as_deref()) {
-                Some("Running") => Phase::Running,
-                Some("Succeeded") => Phase::Succeeded,
-                Some("Failed") => Phase::Failed,
-                Some("Unknown") => Phase::Unknown,
-                _ => Phase::Pending,
-            },
-            terminating: self.metadata.deletion_timestamp.is_some(),
-            scraping: scraping(self.annotations()),
-            mesh: containers.iter().chain(sidecars.clone()).find_map(mesh),
-            ports: containers
-                .iter()
-                .chain(sidecars)
-                .flat_map(|container| container.ports.iter().flatten())
-                .filter_map(container_port)
-                .collect(),
-        }
+        PodObject::from(self).observe()
+    }
+
+    fn share(pod: Pod, shared: &mut Shared) -> Pod {
+        PodObject::share(pod, shared)
     }
 
     fn store(cluster: &mut Cluster) -> &mut Store<Pod> {
@@ -158,28 +128,17 @@ impl Observed for core::Pod {
 }
 
 /// The convention of the Prometheus community's scrape configuration.
-fn scraping(annotations: &Labels) -> Option<Scraping> {
+pub(super) fn scraping(annotations: &Labels) -> Option<Scraping> {
     let get = |key: &str| annotations.get(key).map(String::as_str);
-    (get("prometheus.io/scrape") == Some("true")).then(|| Scraping {
-        port: get("prometheus.io/port").and_then(|port| port.parse().ok()),
+    (get(SCRAPE) == Some("true")).then(|| Scraping {
+        port: get(SCRAPED_PORT).and_then(|port| port.parse().ok()),
     })
 }
 
-fn mesh(container: &core::Container) -> Option<Mesh> {
-    match container.name.as_str() {
-        "istio-proxy" => Some(Mesh::Istio),
-        "linkerd-proxy" => Some(Mesh::Linkerd),
-        _ => None,
-    }
-}
-
-fn container_port(port: &core::ContainerPort) -> Option<ContainerPort> {
-    Some(ContainerPort {
-        name: port.name.clone(),
-        protocol: Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?,
-        number: u16::try_from(port.container_port).ok()?,
-    })
-}
+/// That metrics are to be fetched.
+pub(super) const SCRAPE: &str = "prometheus.io/scrape";
+/// From which port.
+pub(super) const SCRAPED_PORT: &str = "prometheus.io/port";
 
 impl Observed for networking::NetworkPolicy {
     type Entry = Policy;

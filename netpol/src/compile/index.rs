@@ -1,13 +1,13 @@
 //! Indices over labels, both ways: from labels to the selectors that may match them, and from a selector to the objects that it
 //! may match. Both find candidates by one requirement, and leave it to the selector to say which of them it matches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::selector::{Condition, Labels, Selector};
+use crate::selector::{Condition, Labels, Selector, Values};
 
 /// The requirement that a selector is found by.
 enum Anchor<'a> {
-    Values(&'a str, &'a BTreeSet<String>),
+    Values(&'a str, &'a Values),
     Key(&'a str),
     /// It has no requirement that asks for a label to be there.
     None,

@@ -109,7 +109,7 @@ fn no_pod(
             .pods
             .iter()
             .filter(|(key, pod)| within.contains(key.namespace.as_str()) && !pod.host_network)
-            .map(|(_, pod)| &pod.labels)
+            .map(|(_, pod)| pod.labels.as_ref())
             .collect();
         near_miss(selector, &live)
     };

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -130,7 +131,7 @@ impl<'a, 'c> Subject<'a, 'c> {
             })
             .collect();
         let pod = Pod {
-            labels,
+            labels: Arc::new(labels),
             ..Pod::default()
         };
         (Key::new(self.namespace(), ""), pod)

@@ -1,5 +1,7 @@
 //! What the rules' tests share: a small live cluster and short ways to ask one rule.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
@@ -99,11 +101,9 @@ impl Live {
         } else {
             self
         };
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let pod = Pod {
-            labels: labels
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
+            labels: Arc::new(labels.collect()),
             ..Pod::default()
         };
         live.0.pods.apply(Key::new(namespace, name), pod);

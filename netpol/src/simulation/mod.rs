@@ -23,7 +23,6 @@ use crate::cluster::{Cluster, Key, Pod};
 use crate::connections::Workload;
 use crate::policy::{Direction, Policy};
 use crate::port::{PortRange, PortSet, Transport};
-use crate::selector::Labels;
 pub use catalogue::CATALOGUE;
 use side::{Local, Side};
 pub use words::findings;
@@ -134,11 +133,7 @@ pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect
     let (groups, all) = groups(cluster, own, bounds.pods);
     effect.incomplete = !all;
     let dns = dns::endpoints(cluster);
-    let no_labels = Labels::new();
-    let future = Pod {
-        labels: no_labels,
-        ..Pod::default()
-    };
+    let future = Pod::default();
     let mut pairs = bounds.pairs;
     let mut seen: BTreeSet<(usize, usize)> = BTreeSet::new();
     let affected = |pod: &Pod| around.selected(pod);

@@ -10,7 +10,7 @@ use crate::selector::Selector;
 /// `shop` with a frontend of two pods and an API, `bank` with a ledger, and the cluster's DNS.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::default();
-    let labels = |pairs: &[(&str, &str)]| -> Labels {
+    let labels = |pairs: &[(&str, &str)]| -> crate::selector::Labels {
         let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         pairs.collect()
     };
@@ -32,7 +32,7 @@ fn cluster() -> Cluster {
         );
         let hash = set.rsplit('-').next().unwrap();
         let pod = Pod {
-            labels: labels(&[("app", app), ("k8s-app", app), ("pod-template-hash", hash)]),
+            labels: labels(&[("app", app), ("k8s-app", app), ("pod-template-hash", hash)]).into(),
             owner: Some(Owner {
                 name: set.to_owned(),
                 kind: "ReplicaSet".to_owned(),

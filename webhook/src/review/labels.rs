@@ -137,7 +137,7 @@ impl Judge<'_> {
             let before = cluster
                 .pods
                 .get(&key)
-                .map(|pod| pod.labels.clone())
+                .map(|pod| pod.labels.as_ref().clone())
                 .unwrap_or_default();
             let mut after = before.clone();
             after.extend(kind.labels(&object));

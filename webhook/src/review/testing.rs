@@ -88,7 +88,7 @@ pub fn cluster() -> Cluster {
             },
         );
         let pod = Pod {
-            labels: labels(label, value),
+            labels: labels(label, value).into(),
             ..Pod::default()
         };
         cluster.pods.apply(Key::new(namespace, "pod"), pod);

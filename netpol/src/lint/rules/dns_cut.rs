@@ -199,6 +199,8 @@ fn unseen(subject: &Subject<'_, '_>) -> Option<Found> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::RULE;
     use crate::cluster::{Cluster, ContainerPort, Key, Pod};
     use crate::lint::testing::{Live, good, shown};
@@ -285,7 +287,7 @@ mod tests {
     fn a_dns_server_is_not_asked_to_reach_itself() {
         let mut live = Live::default();
         let server = Pod {
-            labels: [("k8s-app".to_owned(), "kube-dns".to_owned())].into(),
+            labels: Arc::new([("k8s-app".to_owned(), "kube-dns".to_owned())].into()),
             ports: vec![ContainerPort {
                 name: Some("dns".to_owned()),
                 protocol: Protocol::Udp,

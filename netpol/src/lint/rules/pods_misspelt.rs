@@ -34,7 +34,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
         return Vec::new();
     }
     let own = cluster.pods.in_namespace(subject.namespace());
-    let live: Vec<&Labels> = own.map(|(_, pod)| &pod.labels).collect();
+    let live: Vec<&Labels> = own.map(|(_, pod)| pod.labels.as_ref()).collect();
     if live.iter().any(|labels| selector.matches(labels)) {
         return Vec::new(); // on their node's network, or finished
     }

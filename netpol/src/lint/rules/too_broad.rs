@@ -106,7 +106,7 @@ fn numbers(ports: &Ports) -> Option<Vec<PortRange>> {
 /// The selector with a label that all pods that have the port carry with other values than those that lack it.
 fn narrower(selector: &Selector, having: &[(&Key, &Pod)], lacking: &[(&Key, &Pod)]) -> Option<Selector> {
     let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (key, value) in having.iter().flat_map(|(_, pod)| &pod.labels) {
+    for (key, value) in having.iter().flat_map(|(_, pod)| pod.labels.iter()) {
         values.entry(key).or_default().insert(value);
     }
     let tells = |key: &str, values: &BTreeSet<&str>| {
@@ -169,6 +169,8 @@ fn finding(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::RULE;
     use crate::lint::testing::{Live, good, ports, shown};
 
@@ -208,11 +210,9 @@ mod tests {
             "{podSelector: {matchExpressions: [{key: tier, operator: Exists}]}, ingress: [{ports: [{port: 8080}]}]}",
         );
         let alike = Live::default().with("shop", "frontend", |pod| {
-            pod.labels = [
-                ("app".to_owned(), "api".to_owned()),
-                ("tier".to_owned(), "backend".to_owned()),
-            ]
-            .into();
+            let labels = [("app", "api"), ("tier", "backend")];
+            let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            pod.labels = Arc::new(labels.into());
         });
         good(
             &RULE,
