@@ -11,6 +11,7 @@ pub const WORKLOADS: usize = 50;
 pub const POLICIES: usize = 10;
 pub const NODES: usize = 40;
 
+#[allow(dead_code)] // not every benchmark has it at once
 pub fn cluster() -> Cluster {
     let mut cluster = Cluster::default();
     for n in 0..NAMESPACES {
@@ -34,6 +35,13 @@ pub fn namespace(n: usize, team: usize) -> Namespace {
     let name = name_of(n);
     let labels = json!({"kubernetes.io/metadata.name": name, "team": format!("t{team}")});
     from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
+}
+
+/// The namespace and the workload of a pod of the first node: of each namespace's one.
+#[allow(dead_code)] // not every benchmark asks
+pub fn local(n: usize) -> (usize, usize) {
+    let namespace = n % NAMESPACES;
+    (namespace, (NODES - namespace % NODES) % NODES)
 }
 
 /// The pod of a workload, with the label `role`.
@@ -111,7 +119,7 @@ pub fn named(n: usize, name: &str, spec: Value) -> NetworkPolicy {
     from_value(json!({"metadata": {"name": name, "namespace": name_of(n)}, "spec": spec})).unwrap()
 }
 
-fn service(n: usize) -> Service {
+pub fn service(n: usize) -> Service {
     let spec = json!({"clusterIP": format!("10.96.{}.{}", n / 250, n % 250 + 1), "ports": [{"port": 80}, {"port": 443}]});
     from_value(json!({"metadata": {"name": "web", "namespace": name_of(n)}, "spec": spec})).unwrap()
 }
