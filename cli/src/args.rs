@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, completion, connlist, diff, generate, lint, rules};
+use crate::{check, completion, connlist, diff, facts, generate, lint, rules};
 
 /// Who reaches whom in Kubernetes, by its NetworkPolicies: explained, compared and judged.
 ///
@@ -32,5 +32,6 @@ pub enum Command {
     Lint(lint::Args),
     Rules(rules::Args),
     Generate(generate::Args),
+    Facts(facts::Args),
     Completion(completion::Args),
 }

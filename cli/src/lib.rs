@@ -9,6 +9,7 @@ pub mod completion;
 pub mod connlist;
 pub mod diff;
 mod edit;
+pub mod facts;
 pub mod generate;
 mod input;
 pub mod lint;
@@ -59,6 +60,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Outcome {
         Command::Check(args) => check::run(args, &mut out, err),
         Command::Connlist(args) => connlist::run(args, &mut out, err),
         Command::Diff(args) => diff::run(args, &mut out, err),
+        Command::Facts(args) => facts::run(args, &mut out, err),
         Command::Generate(args) => generate::run(args, &mut out, err),
         Command::Lint(args) => lint::run(args, &mut out, err),
         Command::Rules(args) => rules::run(args, &mut out),

@@ -67,6 +67,8 @@ pub struct Controller {
     seen: Seen,
     running: usize,
     looked: bool,
+    /// What time of the Unix time it was at some instant; what is younger than this process is told its age by.
+    clock: Option<(Instant, i64)>,
 }
 
 #[derive(Default)]
@@ -80,6 +82,8 @@ struct Slot {
     failure: Option<Error>,
     /// Appeared while this process was looking, and did not have what it must yet.
     born: Option<Instant>,
+    /// Since when something is to be done.
+    waiting: Option<Instant>,
     /// The revision at which all was as it must be.
     held: Option<u64>,
     /// What the last job that succeeded was made from, and until when its effect may stay unseen.
@@ -110,7 +114,13 @@ impl Controller {
             seen: Seen::default(),
             running: 0,
             looked: false,
+            clock: None,
         }
+    }
+
+    /// Tells the time, in seconds of the Unix time.
+    pub fn set_clock(&mut self, now: Instant, unix: i64) {
+        self.clock = Some((now, unix));
     }
 
     pub fn baselines(&self) -> &Baselines {
@@ -214,7 +224,8 @@ impl Controller {
             .hasher
             .hash_one((self.revision, place.namespace, records, place.routes));
         let looked = self.looked;
-        if !self.slots.contains_key(name) {
+        let fresh = !self.slots.contains_key(name);
+        if fresh {
             let born = looked.then_some(now);
             self.slots.insert(
                 name.to_owned(),
@@ -246,6 +257,10 @@ impl Controller {
         if actions.is_empty() {
             slot.settle(self.revision, now, &self.metrics);
             return None;
+        }
+        slot.waiting.get_or_insert(now);
+        if fresh && !looked {
+            slot.born = born_unseen(place.namespace, &slot.matched, &self.baselines, self.clock, now);
         }
         slot.state = State::Pending;
         if slot.next(now).is_some() || self.running >= self.capacity {
@@ -320,7 +335,17 @@ impl Controller {
     }
 
     /// Brings the gauges up to date.
-    pub fn gauge(&self) {
+    pub fn gauge(&self, now: Instant) {
+        let waiting = self
+            .pending
+            .iter()
+            .filter_map(|name| self.slots.get(name)?.waiting);
+        let oldest = waiting.clone().min();
+        let age = oldest.map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
+        self.metrics.queue_age.set(age.as_secs_f64());
+        self.metrics
+            .queue
+            .set(i64::try_from(waiting.count()).unwrap_or(i64::MAX));
         let mut counts =
             BTreeMap::from(["open", "ready", "pending", "conflicting", "failing"].map(|state| (state, 0)));
         for slot in self.slots.values() {
@@ -362,6 +387,7 @@ impl Slot {
     fn settle(&mut self, revision: u64, now: Instant, metrics: &Metrics) {
         self.state = State::Settled;
         self.failure = None;
+        self.waiting = None;
         if self.matched.is_empty() {
             self.born = None; // taken later, it was not onboarded late
         }
@@ -387,6 +413,24 @@ impl Slot {
             failure: self.failure.as_ref().map(ToString::to_string),
         }
     }
+}
+
+/// When a namespace came to need what it has not, that did so before anybody looked: when it was created, or the youngest of its baselines.
+fn born_unseen(
+    namespace: &Namespace,
+    matched: &BTreeSet<String>,
+    baselines: &Baselines,
+    clock: Option<(Instant, i64)>,
+    now: Instant,
+) -> Option<Instant> {
+    let (then, unix) = clock?;
+    let taken = matched.iter().filter_map(|name| match baselines.get(name)? {
+        Baseline::Valid { template, .. } => template.created,
+        Baseline::Invalid { .. } => None,
+    });
+    let since = taken.chain([namespace.created?]).max()?;
+    let age = Duration::from_secs(u64::try_from(unix.saturating_sub(since)).ok()?);
+    now.checked_sub(age + now.saturating_duration_since(then))
 }
 
 /// What happened to a policy that was as it must be, if this step mends it.

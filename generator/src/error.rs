@@ -3,21 +3,21 @@
 /// Why an object could not be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("NetworkPolicy {policy}: the API server refused it ({code} {reason}): {message}")]
+    #[error("{object}: the API server refused it ({code} {reason}): {message}")]
     Refused {
-        policy: String,
+        object: String,
         code: u16,
         reason: String,
         message: String,
     },
-    #[error("NetworkPolicy {policy}: the API server could not be reached: {message}")]
-    Unreachable { policy: String, message: String },
-    #[error("NetworkPolicy {policy}: no answer from the API server within {seconds} s")]
-    Late { policy: String, seconds: u64 },
+    #[error("{object}: the API server could not be reached: {message}")]
+    Unreachable { object: String, message: String },
+    #[error("{object}: no answer from the API server within {seconds} s")]
+    Late { object: String, seconds: u64 },
     #[error(
-        "NetworkPolicy {policy}: it was applied, but is stored otherwise; look for a mutating webhook that changes NetworkPolicies"
+        "{object}: it was applied, but is stored otherwise; look for a mutating webhook that changes NetworkPolicies"
     )]
-    NotHeld { policy: String },
+    NotHeld { object: String },
     #[error("this replica ceased to be the leader before it was written")]
     Deposed,
     #[error("writing the policies ended unexpectedly: {0}")]
@@ -42,17 +42,17 @@ impl Error {
         }
     }
 
-    pub(crate) fn of_request(policy: &str, error: kube::Error) -> Self {
-        let policy = policy.to_owned();
+    pub(crate) fn of_request(object: &str, error: kube::Error) -> Self {
+        let object = object.to_owned();
         match error {
             kube::Error::Api(status) => Self::Refused {
-                policy,
+                object,
                 code: status.code,
                 reason: status.reason,
                 message: status.message,
             },
             other => Self::Unreachable {
-                policy,
+                object,
                 message: other.to_string(),
             },
         }

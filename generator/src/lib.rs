@@ -6,6 +6,7 @@
 //! view (watches) ─▶ controller ─▶ plan ─▶ writer (server-side apply)
 //!                       │  when may a namespace be written to again: schedule
 //!                       └▶ status of the baselines
+//!                gates (pods that wait for their baseline, if that is set)
 //! ```
 //!
 //! It is level-triggered: a pass compares what is stored with what must be, whatever happened in between, so a missed event, a
@@ -13,6 +14,7 @@
 
 pub mod controller;
 pub mod error;
+pub mod gates;
 pub mod metrics;
 pub mod run;
 pub mod schedule;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use ringfence_generator::gates;
 use ringfence_generator::metrics::Metrics;
 use ringfence_generator::run::run;
 use ringfence_generator::settings::Settings;
@@ -29,8 +30,37 @@ async fn main() -> Result<()> {
         client.clone(),
         Duration::from_secs(settings.writes.request_seconds),
     );
+    let gating = client.clone();
     let (elector, leadership) = Elector::start(client, &settings.election);
-    let work = run(view, writer, &settings.writes, metrics, leadership);
+    let patience = Duration::from_secs(settings.writes.request_seconds);
+    let gates = async {
+        match settings.scheduling_gates {
+            true => {
+                gates::run(
+                    view.clone(),
+                    gating,
+                    patience,
+                    metrics.clone(),
+                    leadership.clone(),
+                )
+                .await
+            }
+            false => std::future::pending().await,
+        }
+    };
+    let policies = run(
+        view.clone(),
+        writer,
+        &settings.writes,
+        metrics.clone(),
+        leadership.clone(),
+    );
+    let work = async {
+        tokio::select! {
+            () = policies => {}
+            () = gates => {}
+        }
+    };
     // Whatever is under way ends half done; the next leader finds it so and goes on.
     let ended = process::run(settings.health, readiness, registry, work).await?;
     elector.resign().await;

@@ -1,18 +1,22 @@
 //! What can be measured of the generator; every label is bounded.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 #[derive(Clone)]
 pub struct Metrics {
     /// Namespaces by state: `ready`, `pending`, `conflicting`, `failing`, and `open` for those that no baseline takes.
     pub namespaces: IntGaugeVec,
-    /// From when a namespace was first seen until it had what it must.
+    /// Namespaces to which something is still to be written.
+    pub queue: IntGauge,
+    /// For how long the first of them has been waiting, in seconds.
+    pub queue_age: Gauge,
+    /// From when a namespace was first seen until it had what it must; from when it was created, if nobody was looking then.
     pub onboarding: Histogram,
     /// Objects that were as they must be and no longer were, by what happened to them: `deleted`, `edited`.
     pub repairs: IntCounterVec,
-    /// Steps carried out, by verb: `apply`, `delete`, `status`.
+    /// Steps carried out, by verb: `apply`, `delete`, `status`, `ungate`.
     pub writes: IntCounterVec,
     /// Steps that failed, by reason.
     pub errors: IntCounterVec,
@@ -23,6 +27,12 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// Passes over all namespaces that found everything as it must be.
     pub idle_passes: IntCounter,
+    /// Pods that wait at the scheduling gate.
+    pub gated: IntGauge,
+    /// For how long the first of them has been waiting, in seconds.
+    pub gate_age: IntGauge,
+    /// From a pod's creation until its gate was taken off.
+    pub gate: Histogram,
 }
 
 impl Metrics {
@@ -51,6 +61,11 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let queue_age = Gauge::new(
+            name("queue_age_seconds"),
+            "For how long the first namespace has been waiting to be written to",
+        )?;
+        registry.register(Box::new(queue_age.clone()))?;
         let invalid = gauge("invalid_baselines", "Baselines that could not be understood")?;
         let leader = gauge("leader", "Whether this replica holds the lease, and so acts")?;
         let idle_passes = IntCounter::new(
@@ -67,14 +82,14 @@ impl Metrics {
         for change in ["deleted", "edited"] {
             repairs.with_label_values(&[change]);
         }
-        for verb in ["apply", "delete", "status"] {
+        for verb in ["apply", "delete", "status", "ungate"] {
             writes.with_label_values(&[verb]);
         }
         Ok(Self {
             namespaces,
             onboarding: histogram(
                 "onboarding_seconds",
-                "From when a new namespace was first seen until it had what it must",
+                "From when a new namespace was seen, or was created while nobody was looking, until it had what it must",
                 0.002,
             )?,
             repairs,
@@ -84,6 +99,18 @@ impl Metrics {
             invalid,
             leader,
             idle_passes,
+            gated: gauge("gated_pods", "Pods that wait at the scheduling gate")?,
+            gate_age: gauge(
+                "gated_oldest_seconds",
+                "For how long the first pod has been waiting at the scheduling gate",
+            )?,
+            gate: histogram(
+                "gate_seconds",
+                "From a pod's creation until its scheduling gate was taken off",
+                0.5,
+            )?,
+            queue: gauge("queue", "Namespaces to which something is still to be written")?,
+            queue_age,
         })
     }
 }

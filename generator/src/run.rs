@@ -73,8 +73,10 @@ struct Runner<W> {
 impl<W: Writer> Runner<W> {
     fn new(writer: W, settings: &Writes, metrics: Metrics, leadership: Leadership) -> Self {
         let capacity = settings.concurrency.saturating_mul(QUEUE);
+        let mut controller = Controller::new(settings.pace(), capacity, metrics.clone());
+        controller.set_clock(Instant::now(), Timestamp::now().as_second());
         Self {
-            controller: Controller::new(settings.pace(), capacity, metrics.clone()),
+            controller,
             statuses: Statuses::default(),
             interval: Duration::from_millis(settings.status_milliseconds),
             tallied: None,
@@ -176,7 +178,7 @@ impl<W: Writer> Runner<W> {
             return (Vec::new(), Some(tallied + self.interval));
         }
         self.tallied = Some(now);
-        self.controller.gauge();
+        self.controller.gauge(now);
         let time = Time(whole_seconds(Timestamp::now()));
         let tallies = self.controller.tallies();
         let baselines = self.controller.baselines();

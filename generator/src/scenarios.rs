@@ -167,7 +167,7 @@ impl World {
 
 fn refused() -> Error {
     Error::Refused {
-        policy: "default-deny".to_owned(),
+        object: "NetworkPolicy default-deny".to_owned(),
         code: 500,
         reason: "InternalError".to_owned(),
         message: "down".to_owned(),
@@ -391,4 +391,45 @@ fn a_look_costs_what_was_touched_and_not_what_there_is() {
         {"name": "own", "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}]}),
     );
     assert_eq!(looked_at(&mut world), 50, "a baseline concerns them all");
+}
+
+#[test]
+fn the_queue_and_the_age_of_its_first_are_told() {
+    let mut world = World::new(16);
+    world.settle();
+    world.namespace("shop");
+    world.failing.insert("shop".to_owned(), refused());
+    world.settle();
+    world.now += Duration::from_secs(7);
+    world.controller.gauge(world.now);
+    assert_eq!(world.metrics.queue.get(), 1);
+    assert!(
+        world.metrics.queue_age.get() >= 7.0,
+        "{}",
+        world.metrics.queue_age.get()
+    );
+    world.failing.clear();
+    world.pass(PACE.limit);
+    world.settle();
+    world.controller.gauge(world.now);
+    assert_eq!(
+        (world.metrics.queue.get(), world.metrics.queue_age.get()),
+        (0, 0.0)
+    );
+}
+
+#[test]
+fn a_namespace_that_nobody_was_there_to_see_is_as_late_as_it_is_old() {
+    let mut world = World::new(16);
+    let namespace: Namespace = serde_json::from_value(
+        json!({"metadata": {"name": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"}}),
+    )
+    .unwrap();
+    world.cluster.apply(&namespace);
+    let created: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    world.controller.set_clock(world.now, created.as_second() + 40);
+    world.settle();
+    let sum = world.metrics.onboarding.get_sample_sum();
+    assert_eq!(world.metrics.onboarding.get_sample_count(), 1);
+    assert!((40.0..41.0).contains(&sum), "{sum}");
 }

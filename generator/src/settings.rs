@@ -19,6 +19,8 @@ pub struct Settings {
     /// By what its replicas agree on the one that acts.
     pub election: Election,
     pub writes: Writes,
+    /// Takes the scheduling gates off that the webhook gives to pods whose namespace is not ready; see `deploy/options/scheduling-gates`.
+    pub scheduling_gates: bool,
 }
 
 /// How it writes to the API server.
@@ -48,6 +50,7 @@ impl Default for Settings {
                 ..Election::default()
             },
             writes: Writes::default(),
+            scheduling_gates: false,
         }
     }
 }

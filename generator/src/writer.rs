@@ -58,7 +58,7 @@ impl ApiServer {
         match tokio::time::timeout(self.patience, request).await {
             Ok(result) => result.map_err(|error| Error::of_request(object, error)),
             Err(_) => Err(Error::Late {
-                policy: object.to_owned(),
+                object: object.to_owned(),
                 seconds: self.patience.as_secs(),
             }),
         }
@@ -77,17 +77,17 @@ impl ApiServer {
             force: why != Why::Missing,
             ..PatchParams::apply(FIELD_MANAGER)
         };
-        let body = body(policy).map_err(|error| Error::of_request(name, kube::Error::SerdeError(error)))?;
+        let object = format!("NetworkPolicy {name}");
+        let body =
+            body(policy).map_err(|error| Error::of_request(&object, kube::Error::SerdeError(error)))?;
         let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), namespace);
         let stored = self
-            .within(name, api.patch(name, &parameters, &Patch::Apply(body)))
+            .within(&object, api.patch(name, &parameters, &Patch::Apply(body)))
             .await?;
         if Digest::of_policy(&stored) == digest {
             Ok(())
         } else {
-            Err(Error::NotHeld {
-                policy: name.to_owned(),
-            })
+            Err(Error::NotHeld { object })
         }
     }
 
@@ -100,7 +100,8 @@ impl ApiServer {
             ..DeleteParams::default()
         };
         let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), namespace);
-        match self.within(name, api.delete(name, &parameters)).await {
+        let object = format!("NetworkPolicy {name}");
+        match self.within(&object, api.delete(name, &parameters)).await {
             Ok(_) | Err(Error::Refused { code: 404, .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -126,7 +127,8 @@ impl Writer for ApiServer {
         let api: Api<NamespaceBaseline> = Api::all(self.client.clone());
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let request = api.patch_status(baseline, &parameters, &patch);
-        match self.within(baseline, request).await {
+        let object = format!("NamespaceBaseline {baseline}");
+        match self.within(&object, request).await {
             Ok(_) => {}
             Err(Error::Refused { code: 404, .. }) => return Ok(()), // it was deleted meanwhile
             Err(error) => return Err(error),

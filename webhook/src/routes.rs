@@ -1,4 +1,4 @@
-//! `POST /validate`, `POST /guard` and `POST /mutate`: read a body within bounds of size and time, have it judged, answer.
+//! `POST /validate`, `POST /guard`, `POST /mutate` and `POST /gate`: read a body within bounds of size and time, have it judged, answer.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::envelope::{self, Request};
 use crate::metrics::Metrics;
-use crate::review::{Decision, fill_in, hold, review};
+use crate::review::{Decision, fill_in, gate, hold, review};
 use crate::settings::{Limits, Review};
 use crate::{answer, audit};
 
@@ -110,6 +110,7 @@ impl App {
             .route("/validate", post(validate))
             .route("/guard", post(guard))
             .route("/mutate", post(mutate))
+            .route("/gate", post(gated))
             .layer(map_response_with_state(self.clone(), farewell))
             .with_state(self)
     }
@@ -225,8 +226,16 @@ async fn judged(app: &App, headers: &HeaderMap, body: Body, judge: Judge) -> Res
 }
 
 async fn mutate(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
-    answered(&app, &headers, body, async |request, start: Instant| {
-        let decision = app.judge(fill_in, request);
+    patched(&app, &headers, body, fill_in).await
+}
+
+async fn gated(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    patched(&app, &headers, body, gate).await
+}
+
+async fn patched(app: &App, headers: &HeaderMap, body: Body, judge: Judge) -> Response {
+    answered(app, headers, body, async |request, start: Instant| {
+        let decision = app.judge(judge, request);
         app.shared.metrics.mutated(&decision);
         if decision.patch.is_some() {
             audit::record(request, &decision, start.elapsed());

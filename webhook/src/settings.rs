@@ -107,6 +107,9 @@ pub struct Review {
     /// Who may do what the others may not.
     pub guard: Guard,
     pub simulation: Simulation,
+    /// Has pods wait, by a scheduling gate, until the baseline of their namespace is stored. For clusters in which another than Ringfence's
+    /// enforcer enforces; it takes `deploy/options/scheduling-gates`.
+    pub scheduling_gates: bool,
 }
 
 /// What a change of a policy does to the cluster as it is.

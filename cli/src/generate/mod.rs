@@ -20,6 +20,9 @@ use serde_json::json;
 use crate::input::Input;
 use crate::{Error, Outcome};
 
+#[cfg(test)]
+pub(crate) use facts::read as facts;
+
 /// Render the baselines of namespaces
 ///
 /// Prints what the generator would apply, by the same code: for every NamespaceBaseline of the input, and every namespace that it takes. Facts (where DNS

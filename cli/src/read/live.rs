@@ -90,11 +90,14 @@ async fn read_from(client: Client, sources: &[String], options: &Options) -> Res
     note(each::<Ingress>(&client, |object| taker.live(&object)).await);
     note(each::<Route>(&client, |object| taker.live(&object)).await);
     note(gateways(&client, &mut taker).await);
-    let _ = each::<IngressClass>(&client, |object| taker.live(&object)).await;
-    let _ = each::<Node>(&client, |object| taker.live(&object)).await;
-    let _ = each::<EndpointSlice>(&client, |object| taker.live_slice(&object)).await;
-    let _ = each::<ServiceCIDR>(&client, |object| taker.live(&object)).await;
-    let _ = each::<NamespaceBaseline>(&client, |object| taker.live(&object)).await;
+    let mut hidden = Vec::new();
+    let mut hide =
+        |result: Result<(), Error>| hidden.extend(result.err().filter(is_refused).map(|e| e.to_string()));
+    hide(each::<IngressClass>(&client, |object| taker.live(&object)).await);
+    hide(each::<Node>(&client, |object| taker.live(&object)).await);
+    hide(each::<EndpointSlice>(&client, |object| taker.live_slice(&object)).await);
+    hide(each::<ServiceCIDR>(&client, |object| taker.live(&object)).await);
+    hide(each::<NamespaceBaseline>(&client, |object| taker.live(&object)).await);
     let _ = each::<LabelStandard>(&client, |object| taker.live(&object)).await;
     let _ = owners::<ReplicaSet>(&client, &mut taker).await;
     let _ = owners::<Job>(&client, &mut taker).await;
@@ -102,6 +105,7 @@ async fn read_from(client: Client, sources: &[String], options: &Options) -> Res
     text_sources(&mut taker, sources, options, &mut problems);
     Ok(Reading {
         unseen,
+        hidden,
         ..finish(taker, problems)
     })
 }
@@ -270,7 +274,7 @@ mod tests {
                 vec![json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}})],
                 "",
             ),
-            "/apis/batch/v1/jobs" | "/apis/networking.k8s.io/v1/ingresses" => {
+            "/apis/batch/v1/jobs" | "/apis/networking.k8s.io/v1/ingresses" | "/api/v1/nodes" => {
                 return Ok(failure(403, "Forbidden"));
             }
             "/apis/route.openshift.io/v1/routes" => return Ok(failure(404, "NotFound")),
@@ -360,6 +364,11 @@ mod tests {
             reading.unseen[0].starts_with("ingresses cannot be listed"),
             "{:?}",
             reading.unseen
+        );
+        assert!(
+            reading.hidden.len() == 1 && reading.hidden[0].starts_with("nodes cannot be listed"),
+            "{:?}",
+            reading.hidden
         );
     }
 }

@@ -60,6 +60,8 @@ pub struct Reading {
     pub passed_over: BTreeMap<String, usize>,
     /// Kinds that routes are made of, where the cluster does not let them be seen.
     pub unseen: Vec<String>,
+    /// Kinds that only facts are found in, where the cluster does not let them be seen.
+    pub hidden: Vec<String>,
 }
 
 /// A policy as it stands in its file.
@@ -142,6 +144,7 @@ fn finish(taker: Taker<'_>, mut problems: Vec<Problem>) -> Reading {
         taken: taker.taken,
         passed_over: taker.passed_over,
         unseen: Vec::new(),
+        hidden: Vec::new(),
     }
 }
 

@@ -19,10 +19,11 @@
 //!
 //! [`template`]: reads and checks a baseline. [`membership`]: which namespaces it takes. [`route`]: what a namespace is reached by.
 //! [`render`]: a baseline's policies for one namespace. [`wanted`]: those of all baselines. [`object`]: how stored objects are marked and compared.
-//! [`plan`]: what must be done in one namespace. [`ahead`]: what is enforced until it is done. [`status`]: what is said of it.
+//! [`plan`]: what must be done in one namespace. [`ahead`]: what is enforced until it is done. [`gate`]: who waits for it. [`status`]: what is said of it.
 //! All pure; whoever renders (generator, enforcer, command line) calls the same functions.
 
 pub mod ahead;
+pub mod gate;
 pub mod membership;
 pub mod object;
 pub mod plan;

@@ -1,9 +1,11 @@
 //! The judgement: a request, the settings, what is known of the cluster and the time in, a decision out. No HTTP, no I/O.
 //!
-//! [`review`] judges, [`hold`] keeps namespaces in their baselines, [`fill_in`] says what an object is given that comes without. All are
+//! [`review`] judges, [`hold`] keeps namespaces in their baselines, [`fill_in`] says what an object is given that comes without,
+//! [`gate`] which pods wait for their baseline. All are
 //! functions of their arguments only.
 
 mod fill_in;
+mod gate;
 mod labels;
 mod policy;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use crate::envelope::Request;
 use crate::settings::Review;
 
 pub use fill_in::fill_in;
+pub use gate::gate;
 
 /// What is judged; the label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
