@@ -9,6 +9,7 @@ use ringfence_netpol::baseline::object::PolicyObject;
 use ringfence_netpol::cluster::PodObject;
 use ringfence_netpol::cluster::gateway::{
     GatewayClassObject, GatewayObject, GrpcRouteObject, HttpRouteObject, ReferenceGrantObject,
+    TcpRouteObject, TlsRouteObject, UdpRouteObject,
 };
 use ringfence_runtime::view::View;
 
@@ -31,5 +32,8 @@ pub fn watch(view: &View, client: &Client) {
     view.watch_if_served::<GatewayObject>(client.clone());
     view.watch_if_served::<HttpRouteObject>(client.clone());
     view.watch_if_served::<GrpcRouteObject>(client.clone());
+    view.watch_if_served::<TlsRouteObject>(client.clone());
+    view.watch_if_served::<TcpRouteObject>(client.clone());
+    view.watch_if_served::<UdpRouteObject>(client.clone());
     view.watch_if_served::<ReferenceGrantObject>(client.clone());
 }
