@@ -12,7 +12,7 @@ use ringfence_tests::target::{Target, until};
 use ringfence_tests::workload::{self, Application, Wanted};
 use serde_json::{Value, json};
 
-use crate::stage::{SETTLE, Stage};
+use crate::stage::{SETTLE, Stage, apply};
 
 const NAME: &str = "t-first";
 const OPEN: &str = "t-first-open";
@@ -160,9 +160,7 @@ async fn a_pod_of_a_new_namespace_is_closed_from_its_first_packet_while_the_gene
     stage.generators(0).await?;
 
     // Where no baseline is, everything is sent and received: what follows could be seen.
-    target
-        .apply(&newborn(control, &json!({}), &nodes, &servers))
-        .await?;
+    apply(target, &newborn(control, &json!({}), &nodes, &servers)).await?;
     let (_, reached) = hammer(target, control, &servers[0], &mut probers).await?;
     ensure!(!reached.is_empty(), "no server of an open namespace was reached");
     for (what, code, said) in sent(target, control).await? {
@@ -192,9 +190,7 @@ async fn a_pod_of_a_new_namespace_is_closed_from_its_first_packet_while_the_gene
         .await?;
     }
 
-    target
-        .apply(&newborn(NAME, &json!({"t": NAME}), &nodes, &servers))
-        .await?;
+    apply(target, &newborn(NAME, &json!({"t": NAME}), &nodes, &servers)).await?;
     let (asked, reached) = hammer(target, NAME, &servers[0], &mut probers).await?;
     ensure!(asked > 0, "nothing was asked of the new pods");
     ensure!(reached.is_empty(), "received: {reached:?}");

@@ -11,7 +11,7 @@ use ringfence_tests::install;
 use ringfence_tests::target::{Target, repository, until};
 use tokio::process::Command;
 
-use crate::stage::{SETTLE, Stage};
+use crate::stage::{SETTLE, Stage, apply};
 
 const NAME: &str = "t-gate";
 const DENY: &str = "{name: default-deny, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}";
@@ -51,11 +51,11 @@ async fn off(target: &Target) -> anyhow::Result<()> {
     for (deployment, variable) in [
         (
             "deployment/ringfence-generator",
-            "RINGFENCE_GENERATOR_SCHEDULINGGATES-",
+            "RINGFENCE_GENERATOR_SCHEDULING_GATES-",
         ),
         (
             "deployment/ringfence-webhook",
-            "RINGFENCE_WEBHOOK_REVIEW__SCHEDULINGGATES-",
+            "RINGFENCE_WEBHOOK_REVIEW__SCHEDULING_GATES-",
         ),
     ] {
         let set = [
@@ -76,12 +76,11 @@ async fn off(target: &Target) -> anyhow::Result<()> {
 }
 
 async fn namespace(target: &Target, name: &str) -> anyhow::Result<()> {
-    target
-        .apply(&format!(
-            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{t: {NAME}}}}}}}\n---\n\
-             {{apiVersion: v1, kind: ServiceAccount, metadata: {{name: default, namespace: {name}}}}}"
-        ))
-        .await
+    let account =
+        format!("{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: default, namespace: {name}}}}}");
+    let namespace =
+        format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{t: {NAME}}}}}}}");
+    apply(target, &format!("{namespace}\n---\n{account}")).await
 }
 
 const SPEC: &str = "{terminationGracePeriodSeconds: 0, automountServiceAccountToken: false, containers: [{name: pause, \

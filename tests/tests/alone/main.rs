@@ -3,6 +3,8 @@
 #[path = "../system/fixture.rs"]
 mod fixture;
 
+mod dns;
 mod first_packet;
 mod gates;
 mod stage;
+mod traefik;

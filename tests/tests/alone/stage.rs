@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
@@ -78,4 +79,12 @@ impl Stage {
             .await?;
         self.target.delete_namespaces(namespaces).await
     }
+}
+
+/// Applies what a controller may make at the same moment.
+pub async fn apply(target: &Target, yaml: &str) -> anyhow::Result<()> {
+    let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    let said = target.try_kubectl(&apply, yaml).await?;
+    ensure!(said.success, "kubectl apply: {}", said.stderr.trim());
+    Ok(())
 }
