@@ -1,7 +1,7 @@
 //! The generator as a whole process against a real API server: the one that `KUBECONFIG` names, else that of `make cluster`. Prints a
 //! table, and writes one object a figure to `target/bench/results.jsonl`.
 //!
-//! `RINGFENCE_BENCH_NAMESPACES` says how many namespaces it restarts among (10,000).
+//! `RINGFENCE_BENCH_NAMESPACES` says how many namespaces it restarts among (10,000), `RINGFENCE_BENCH_GENERATOR` names another build of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // no part of the product: it may just stop
 
@@ -22,10 +22,12 @@ use kube::{Api, Client, Config, ResourceExt};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-const HEALTH: &str = "127.0.0.1:18099";
+/// Where the generators of one run answer for their health.
+const HEALTH: [&str; 2] = ["127.0.0.1:18099", "127.0.0.1:18098"];
 const LABEL: &str = "ringfence.dev/baseline=bench";
 const SAMPLES: usize = 200;
 const BURST: usize = 500;
+const CRASH: usize = 900;
 const POLICIES: usize = 3;
 
 const BASELINE: &str = "
@@ -82,25 +84,48 @@ fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) {
 }
 
 /// The generator, as a process.
-struct Generator(Child);
+struct Generator {
+    process: Child,
+    health: &'static str,
+}
 
 impl Generator {
-    fn start(kubeconfig: &Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_ringfence-generator"))
+    /// One that calls itself by a number, as a pod by its name.
+    fn start(kubeconfig: &Path, number: usize) -> Self {
+        let health = HEALTH[number % HEALTH.len()];
+        let program = std::env::var_os("RINGFENCE_BENCH_GENERATOR")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_ringfence-generator").into());
+        let child = Command::new(program)
             .env("KUBECONFIG", kubeconfig)
-            .env("RINGFENCE_GENERATOR_HEALTH", HEALTH)
+            .env("RINGFENCE_GENERATOR_HEALTH", health)
+            .env(
+                "RINGFENCE_GENERATOR_ELECTION__IDENTITY",
+                format!("bench-{number}"),
+            )
             .env("RINGFENCE_GENERATOR_LOG__LEVEL", "warn")
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Self(child)
+        Self {
+            process: child,
+            health,
+        }
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        metric(self.health, name)
+    }
+
+    fn writes(&self) -> f64 {
+        self.metric("ringfence_generator_writes_total{verb=\"apply\"}")
+            + self.metric("ringfence_generator_writes_total{verb=\"delete\"}")
     }
 
     /// Waits until it leads and has looked; how long that took.
     async fn ready(&self, start: Instant) -> Duration {
         loop {
-            if metric("ringfence_generator_leader") >= 1.0
-                && metric("ringfence_generator_pass_seconds_count") >= 1.0
+            if self.metric("ringfence_generator_leader") >= 1.0
+                && self.metric("ringfence_generator_pass_seconds_count") >= 1.0
             {
                 return start.elapsed();
             }
@@ -114,19 +139,19 @@ impl Generator {
 
     /// The most memory that it ever had, in MiB.
     fn memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
     fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 }
 
-fn metric(name: &str) -> f64 {
-    let Ok(mut stream) = TcpStream::connect(HEALTH) else {
+fn metric(health: &str, name: &str) -> f64 {
+    let Ok(mut stream) = TcpStream::connect(health) else {
         return 0.0;
     };
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
@@ -136,11 +161,6 @@ fn metric(name: &str) -> f64 {
     lines
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
-}
-
-fn writes() -> f64 {
-    metric("ringfence_generator_writes_total{verb=\"apply\"}")
-        + metric("ringfence_generator_writes_total{verb=\"delete\"}")
 }
 
 async fn create(client: &Client, names: &[String]) {
@@ -218,7 +238,7 @@ async fn main() {
         std::env::var("RINGFENCE_BENCH_NAMESPACES").map_or(10_000, |many| many.parse().unwrap());
     let mut figures: Vec<Figure> = Vec::new();
 
-    let generator = Generator::start(&kubeconfig);
+    let generator = Generator::start(&kubeconfig, 0);
     generator.ready(Instant::now()).await;
     let (sender, mut seen) = mpsc::unbounded_channel();
     let policies = watcher(
@@ -303,17 +323,51 @@ async fn main() {
         Some(3.0),
     ));
 
+    // A crash among 900: another pod takes over, and has a namespace to serve that was created meanwhile.
+    let more: Vec<String> = (0..CRASH - SAMPLES - BURST)
+        .map(|n| format!("bench-more-{n}"))
+        .collect();
+    create(&client, &more).await;
+    stored(&client, POLICIES * CRASH).await;
+    while seen.try_recv().is_ok() {}
+    generator.kill();
+    let crashed = Instant::now();
+    let generator = Generator::start(&kubeconfig, 1);
+    create(&client, &["bench-orphan".to_owned()]).await;
+    let led = generator.ready(crashed).await;
+    let mut missing = POLICIES;
+    let mut served = Duration::ZERO;
+    while missing > 0 {
+        let (namespace, _, at) = seen.recv().await.unwrap();
+        if namespace == "bench-orphan" {
+            missing -= 1;
+            served = at.saturating_duration_since(crashed + led);
+        }
+    }
+    figures.push((
+        "crash among 900 namespaces: a new leader after",
+        led.as_secs_f64(),
+        "s",
+        Some(3.0),
+    ));
+    figures.push((
+        "crash among 900 namespaces: one created meanwhile is served, after the leader",
+        served.as_secs_f64(),
+        "s",
+        Some(1.0),
+    ));
+
     // Restarted among many that are as they must be.
-    let rest: Vec<String> = (0..many.saturating_sub(SAMPLES + BURST))
+    let rest: Vec<String> = (0..many.saturating_sub(CRASH + 1))
         .map(|n| format!("bench-many-{n}"))
         .collect();
     let start = Instant::now();
     create(&client, &rest).await;
-    stored(&client, POLICIES * (SAMPLES + BURST + rest.len())).await;
+    stored(&client, POLICIES * (CRASH + 1 + rest.len())).await;
     println!("{many} namespaces took {:.0} s", start.elapsed().as_secs_f64());
     generator.kill();
     let start = Instant::now();
-    let generator = Generator::start(&kubeconfig);
+    let generator = Generator::start(&kubeconfig, 1);
     let ready = generator.ready(start).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     figures.push((
@@ -324,7 +378,7 @@ async fn main() {
     ));
     figures.push((
         "restart among converged namespaces: writes",
-        writes(),
+        generator.writes(),
         "",
         Some(0.0),
     ));
@@ -334,8 +388,10 @@ async fn main() {
         "MiB",
         Some(100.0),
     ));
-    let passes = metric("ringfence_generator_pass_seconds_sum")
-        / metric("ringfence_generator_pass_seconds_count").max(1.0);
+    let passes = generator.metric("ringfence_generator_pass_seconds_sum")
+        / generator
+            .metric("ringfence_generator_pass_seconds_count")
+            .max(1.0);
     figures.push((
         "a look, on average since the restart",
         passes * 1000.0,
@@ -374,8 +430,14 @@ async fn main() {
     generator.kill();
     write(&figures, many);
 
-    let last = (0..50).map(|n| format!("bench-last-{n}"));
-    let all: Vec<String> = singles.into_iter().chain(burst).chain(rest).chain(last).collect();
+    let last = std::iter::once("bench-orphan".to_owned()).chain((0..50).map(|n| format!("bench-last-{n}")));
+    let all: Vec<String> = singles
+        .into_iter()
+        .chain(burst)
+        .chain(more)
+        .chain(rest)
+        .chain(last)
+        .collect();
     let api: Api<Namespace> = Api::all(client.clone());
     let api = &api;
     stream::iter(&all)
@@ -407,6 +469,6 @@ fn write(figures: &[Figure], namespaces: usize) {
             (Some(bound), _) => format!("MISSED {bound} {unit}"),
             _ => String::new(),
         };
-        println!("{figure:52} {value:10.3} {unit:4} {verdict}");
+        println!("{figure:78} {value:10.3} {unit:4} {verdict}");
     }
 }

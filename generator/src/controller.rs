@@ -82,6 +82,8 @@ struct Slot {
     failure: Option<Error>,
     /// Appeared while this process was looking, and did not have what it must yet.
     born: Option<Instant>,
+    /// A job ended since the last look: what it did may have been seen meanwhile.
+    due: bool,
     /// Since when something is to be done.
     waiting: Option<Instant>,
     /// The revision at which all was as it must be.
@@ -133,7 +135,8 @@ impl Controller {
         let timer = self.metrics.passes.start_timer();
         let touched = self.seen.follow(cluster);
         let mut everything = touched.everything || !self.looked;
-        if everything || touched.baselines {
+        let by_namespaces = touched.any_namespace && self.baselines.depend_on_namespaces();
+        if everything || touched.baselines || by_namespaces {
             let baselines = Baselines::read(cluster, &self.baselines.facts());
             if baselines != self.baselines || !self.looked {
                 self.baselines = baselines;
@@ -152,8 +155,16 @@ impl Controller {
                 self.look_at(&key.name, namespace, cluster, now, &mut look);
             }
         } else {
-            let names: Vec<String> = self.pending.union(&touched.namespaces).cloned().collect();
+            let due = self.pending.iter().filter(|name| self.is_due(name, now));
+            let names: BTreeSet<String> = due.chain(&touched.namespaces).cloned().collect();
             for name in names {
+                let waits = |slot: &Slot| slot.state == State::Pending && slot.seen.is_some() && !slot.due;
+                if self.running >= self.capacity
+                    && !touched.namespaces.contains(&name)
+                    && self.slots.get(&name).is_some_and(waits)
+                {
+                    continue; // this look has given the last place away
+                }
                 match cluster.namespaces.get(&Key::cluster(name.as_str())) {
                     Some(namespace) => self.look_at(&name, namespace, cluster, now, &mut look),
                     None => self.forget(&name),
@@ -166,6 +177,15 @@ impl Controller {
             self.metrics.idle_passes.inc();
         }
         look
+    }
+
+    /// Whether something can be done for a namespace that is not settled, though nothing of it changed. Among many that wait, a look must
+    /// not cost what they are.
+    fn is_due(&self, name: &str, now: Instant) -> bool {
+        self.slots.get(name).is_none_or(|slot| {
+            slot.due
+                || (slot.state == State::Pending && self.running < self.capacity && slot.next(now).is_none())
+        })
     }
 
     /// Forgets a namespace that is gone, unless it is being written to.
@@ -236,6 +256,7 @@ impl Controller {
             );
         }
         let slot = self.slots.get_mut(name)?;
+        slot.due = false;
         let same = slot.seen == Some(input);
         slot.done = slot.done.filter(|(done, _)| *done == input); // else its effect was seen
         if slot.state == State::Running
@@ -288,6 +309,7 @@ impl Controller {
             return;
         };
         slot.state = State::Pending;
+        slot.due = true;
         self.pending.insert(namespace.to_owned());
         slot.turn.ended(now, self.pace, result.is_err());
         match result {

@@ -433,3 +433,21 @@ fn a_namespace_that_nobody_was_there_to_see_is_as_late_as_it_is_old() {
     assert_eq!(world.metrics.onboarding.get_sample_count(), 1);
     assert!((40.0..41.0).contains(&sum), "{sum}");
 }
+
+#[test]
+fn among_many_that_wait_a_look_costs_what_can_be_done() {
+    let mut world = World::new(4);
+    world.settle();
+    for n in 0..500 {
+        world.namespace(&format!("n-{n}"));
+    }
+    let first = world.look();
+    assert_eq!(first.len(), 4);
+    let look = world.controller.look(&world.cluster, world.now);
+    assert_eq!((look.namespaces, look.jobs.len()), (0, 0), "all places are taken");
+    let mut jobs = first;
+    jobs.truncate(1);
+    world.carry_out(jobs);
+    let look = world.controller.look(&world.cluster, world.now);
+    assert_eq!(look.jobs.len(), 1);
+}

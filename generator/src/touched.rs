@@ -9,8 +9,10 @@ use ringfence_netpol::cluster::{Changes, Cluster, Key, Store};
 pub struct Touched {
     /// Namespaces, and what is in them.
     pub namespaces: BTreeSet<String>,
-    /// Baselines, and what their facts are found in.
+    /// Baselines, and what their facts are found in, but for which namespaces there are.
     pub baselines: bool,
+    /// Some namespace.
+    pub any_namespace: bool,
     /// More changed than is remembered, or what may concern any namespace.
     pub everything: bool,
 }
@@ -49,10 +51,8 @@ impl Seen {
             cluster.reference_grants.revision(),
         ];
         touched.everything = gateways != self.gateways;
-        // Where Prometheus may be is told by which namespaces there are.
-        touched.baselines = facts != self.facts
-            || services.revision() != self.services
-            || namespaces.revision() != self.namespaces;
+        touched.baselines = facts != self.facts || services.revision() != self.services;
+        touched.any_namespace = namespaces.revision() != self.namespaces;
         touched.note(namespaces, self.namespaces, |key| &key.name);
         touched.note(policies, self.policies, |key| &key.namespace);
         touched.note(ingresses, self.ingresses, |key| &key.namespace);

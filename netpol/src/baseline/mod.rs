@@ -105,6 +105,13 @@ impl Baselines {
             .any(|baseline| matches!(baseline, Baseline::Valid { template, .. } if template.is_routed()))
     }
 
+    /// Whether a fact of any of them is told by which namespaces there are, as where Prometheus may be.
+    pub fn depend_on_namespaces(&self) -> bool {
+        self.0.values().any(|baseline| {
+            matches!(baseline, Baseline::Valid { template, .. } if template.facts_used.contains(facts::PROMETHEUS))
+        })
+    }
+
     pub fn get(&self, name: &str) -> Option<&Baseline> {
         self.0.get(name)
     }
