@@ -230,9 +230,14 @@ fn wide(node: &mut Node, figures: &mut Vec<Figure>) {
     );
     let times: Vec<Took> = (0..4)
         .map(|n| {
-            let block = |b: usize| json!({"ipBlock": {"cidr": format!("198.{}.{}.{}/32", 16 + n, b / 256, b % 256)}});
+            let block =
+                |b: usize| json!({"ipBlock": {"cidr": format!("198.{}.{}.{}/32", 16 + n, b / 256, b % 256)}});
             let blocks: Vec<Value> = (0..BLOCKS).map(block).collect();
-            node.apply(&large::named(3, "blocks", json!({"podSelector": {}, "egress": [{"to": blocks}]})))
+            node.apply(&large::named(
+                3,
+                "blocks",
+                json!({"podSelector": {}, "egress": [{"to": blocks}]}),
+            ))
         })
         .collect();
     let blocks = format!("{BLOCKS} blocks in a policy become others");

@@ -28,8 +28,8 @@ fn ringfence(words: &[&str]) -> (String, ringfence_cli::Outcome, String) {
     let args = ringfence_cli::args::Args::parse_from([&["ringfence"], words].concat());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let outcome = ringfence_cli::run(&args, &mut out, &mut err);
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (text(out), outcome, text(err))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&out), outcome, text(&err))
 }
 
 /// A cluster as it is found, with a namespace of each tier.

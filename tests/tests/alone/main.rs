@@ -6,5 +6,6 @@ mod fixture;
 mod dns;
 mod first_packet;
 mod gates;
+mod outage;
 mod stage;
 mod traefik;
