@@ -28,7 +28,9 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        signal("-CONT").unwrap();
+        if let Err(error) = signal("-CONT") {
+            eprintln!("the API server may still be stopped: {error:#}");
+        }
     }
 }
 
