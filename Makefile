@@ -23,8 +23,8 @@ bench-cli: ## measure the command line and the rules behind it on 10,000 pods; f
 	@cargo bench -q -p ringfence-netpol --bench rules
 	@cargo bench -q -p ringfence-cli --bench whole_process
 
-bench-enforcer: ## measure how soon a change is planned on a node of a large cluster; figures also go to target/bench/results.jsonl
-	@cargo bench -q -p ringfence-enforcer --bench propagation
+bench-enforcer: ## measure the enforcer: packets, other firewalls beside it, a large cluster, births of pods; figures also go to target/bench/results.jsonl
+	@tests/bench-enforcer
 
 deps: ## install the system packages that are missing (Debian, Ubuntu)
 	@tests/cluster/deps

@@ -45,8 +45,9 @@ impl Figure {
         }
     }
 
-    pub fn at_most(mut self, bound: f64) -> Self {
-        self.bound = Some(Bound::AtMost(bound));
+    /// `None`: it is only said.
+    pub fn at_most(mut self, bound: impl Into<Option<f64>>) -> Self {
+        self.bound = bound.into().map(Bound::AtMost);
         self
     }
 

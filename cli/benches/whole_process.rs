@@ -4,13 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // no part of the product: it may just stop
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
-use serde_json::json;
+use ringfence_bench::{Figure, Report};
 
 const NAMESPACES: usize = 200;
 const WORKLOADS: usize = 50;
@@ -73,27 +71,9 @@ fn main() {
         ),
         ("lint of 2,000 policies", lint, "s", None),
     ];
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        |target| Path::new(&target).to_owned(),
-    );
-    let results = target.join("bench/results.jsonl");
-    std::fs::create_dir_all(results.parent().unwrap()).unwrap();
-    let mut results = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(results)
-        .unwrap();
-    for (figure, value, unit, bound) in figures {
-        let within = bound.map(|bound| value <= bound);
-        let line = json!({"component": "cli", "figure": figure, "value": value, "unit": unit, "bound": bound, "within": within, "beside": {}});
-        writeln!(results, "{line}").unwrap();
-        let verdict = match (bound, within) {
-            (Some(bound), Some(true)) => format!("within {bound} {unit}"),
-            (Some(bound), _) => format!("MISSED {bound} {unit}"),
-            _ => String::new(),
-        };
-        println!("{figure:45} {value:8.3} {unit:4} {verdict}");
+    let mut report = Report::new("cli").unwrap();
+    for (name, value, unit, bound) in figures {
+        report.say(Figure::new(name, value, unit).at_most(bound)).unwrap();
     }
 }
 

@@ -11,9 +11,7 @@ mod node;
 mod process;
 mod stored;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-
+use ringfence_bench::Report;
 use ringfence_netpol::cluster::{Cluster, Key, Observed, PodObject};
 use ringfence_runtime::memory;
 use serde::Deserialize;
@@ -97,7 +95,7 @@ fn main() {
     describe("one change of any kind", &all, &mut figures);
     wide(&mut node, &mut figures);
     churn(&mut node, &mut figures);
-    report(&figures);
+    report(figures);
 }
 
 #[derive(Deserialize)]
@@ -311,27 +309,12 @@ fn describe(kind: &str, times: &[Took], figures: &mut Vec<Figure>) {
     add("writes", None, "", |took| took.writes as f64);
 }
 
-fn report(figures: &[Figure]) {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    );
-    let results = target.join("bench/results.jsonl");
-    std::fs::create_dir_all(results.parent().unwrap()).unwrap();
-    let mut results = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(results)
-        .unwrap();
-    for Figure(figure, value, unit, bound) in figures {
-        let within = bound.map(|bound| *value <= bound);
-        let line: Value = json!({"component": "enforcer", "figure": figure, "value": value, "unit": unit, "bound": bound, "within": within, "beside": {}});
-        writeln!(results, "{line}").unwrap();
-        let verdict = match (bound, within) {
-            (Some(bound), Some(true)) => format!("within {bound} {unit}"),
-            (Some(bound), _) => format!("MISSED {bound} {unit}"),
-            _ => String::new(),
-        };
-        println!("{figure:72} {value:10.3} {unit:4} {verdict}");
+fn report(figures: Vec<Figure>) {
+    let mut report = Report::new("enforcer").unwrap();
+    report.title("One node's rules on a large cluster, without kernel and API server");
+    for Figure(name, value, unit, bound) in figures {
+        report
+            .say(ringfence_bench::Figure::new(name, value, unit).at_most(bound))
+            .unwrap();
     }
 }

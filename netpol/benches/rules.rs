@@ -5,11 +5,11 @@
 
 mod large;
 
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use criterion::Criterion;
+use ringfence_bench::{Figure, Report};
 use ringfence_netpol::cluster::{Cluster, Key, Observed};
 use ringfence_netpol::compile::{Compiler, compile};
 use ringfence_netpol::evaluate::Endpoint;
@@ -212,13 +212,7 @@ fn report() {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
         PathBuf::from,
     );
-    let results = target.join("bench/results.jsonl");
-    std::fs::create_dir_all(results.parent().unwrap()).unwrap();
-    let mut results = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(results)
-        .unwrap();
+    let mut report = Report::new("netpol").unwrap();
     for (name, figure, bound) in FIGURES {
         // Where it was not asked for, nothing was measured.
         let Ok(estimates) = std::fs::read(target.join("criterion").join(name).join("new/estimates.json"))
@@ -227,14 +221,8 @@ fn report() {
         };
         let estimates: Value = serde_json::from_slice(&estimates).unwrap();
         let value = estimates["median"]["point_estimate"].as_f64().unwrap() / MS;
-        let within = bound.map(|bound| value <= bound);
-        let line = json!({"component": "netpol", "figure": figure, "value": value, "unit": "ms", "bound": bound, "within": within, "beside": {}});
-        writeln!(results, "{line}").unwrap();
-        let verdict = match (bound, within) {
-            (Some(bound), Some(true)) => format!("within {bound} ms"),
-            (Some(bound), _) => format!("MISSED {bound} ms"),
-            _ => String::new(),
-        };
-        println!("{figure:75} {value:9.4} ms {verdict}");
+        report
+            .say(Figure::new(figure, value, "ms").at_most(bound))
+            .unwrap();
     }
 }

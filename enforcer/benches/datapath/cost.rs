@@ -167,12 +167,7 @@ fn say(report: &mut Report, what: String, (empty, with): (Cost, Cost), bound: Op
         .beside("empty program", empty.best)
         .beside("with it, best", with.best)
         .beside("net, median", with.median - empty.median);
-    report
-        .say(match bound {
-            Some(bound) => figure.at_most(bound),
-            None => figure,
-        })
-        .unwrap();
+    report.say(figure.at_most(bound)).unwrap();
 }
 
 /// The empty program and another one in turns.

@@ -1,5 +1,7 @@
 //! What this process takes of the machine.
 
+use ringfence_bench::memory;
+
 /// The time that the processor spent on this thread, in milliseconds.
 pub fn now() -> f64 {
     let mut time = libc::timespec {
@@ -14,16 +16,10 @@ pub fn now() -> f64 {
 
 /// Resident memory, in MiB.
 pub fn resident() -> f64 {
-    status("VmRSS:")
+    memory(std::process::id(), "VmRSS").unwrap()
 }
 
 /// The most that there was.
 pub fn peak() -> f64 {
-    status("VmHWM:")
-}
-
-fn status(name: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    memory(std::process::id(), "VmHWM").unwrap()
 }
