@@ -18,15 +18,18 @@ pub enum By {
     Block,
 }
 
+/// Far enough apart for a block around each.
+const APART: u32 = 16;
+
 /// The peer of a policy.
 pub fn peer(number: usize) -> Ipv4Addr {
-    let number = u16::try_from(number).unwrap().to_be_bytes();
-    Ipv4Addr::new(10, 1, number[0], number[1])
+    let first = u32::from(Ipv4Addr::new(10, 64, 0, 0));
+    Ipv4Addr::from(first + u32::try_from(number).unwrap() * APART)
 }
 
-/// A block that a peer is alone in; of several lengths, so that a trie of them has depth.
+/// A block that a peer is alone in, of one of several lengths.
 fn block(number: usize) -> String {
-    format!("{}/{}", peer(number), 32)
+    format!("{}/{}", peer(number), 28 + number % 5)
 }
 
 /// The pod, and so many policies that each let one peer in. Twice as many pods have an address as are let in.
