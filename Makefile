@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz bench-cli bench-enforcer bench-generator deps cluster cluster-down cluster-load cluster-status images
+.PHONY: help demo test fuzz bench-cli bench-enforcer bench-generator bench-webhook deps cluster cluster-down cluster-load cluster-status images
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ bench-cli: ## measure the command line and the rules behind it on 10,000 pods; f
 
 bench-enforcer: ## measure the enforcer: packets, other firewalls beside it, a large cluster, births of pods; figures also go to target/bench/results.jsonl
 	@tests/bench-enforcer
+
+bench-webhook: ## measure the webhook among 10,000 pods, alone and behind a real API server; figures also go to target/bench/results.jsonl
+	@cargo bench -q -p ringfence-webhook --bench admission
 
 deps: ## install the system packages that are missing (Debian, Ubuntu)
 	@tests/cluster/deps

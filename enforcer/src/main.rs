@@ -14,6 +14,7 @@ use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::ahead::Ahead;
 use ringfence_netpol::cluster::PodObject;
 use ringfence_runtime::health::{self, Readiness};
+use ringfence_runtime::settings::{Settings as _, Start};
 use ringfence_runtime::view::View;
 use ringfence_runtime::{memory, settings as load_settings, shutdown, telemetry};
 use tokio::sync::mpsc;
@@ -34,9 +35,12 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => run().await,
+        [load_settings::PRINT] => print_settings(),
         ["uninstall"] => uninstall(),
         ["uninstall", "--stay"] => uninstall_and_stay().await,
-        _ => Err(anyhow::anyhow!("usage: ringfence-enforcer [uninstall [--stay]]")),
+        _ => Err(anyhow::anyhow!(
+            "usage: ringfence-enforcer [--print-settings | uninstall [--stay]]"
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,9 +63,18 @@ fn sentence(error: &anyhow::Error) -> String {
         })
 }
 
+/// Prints the settings as they are in force.
+fn print_settings() -> anyhow::Result<()> {
+    let arguments = [load_settings::PRINT.to_owned()];
+    if let Start::Print(text) = load_settings::start::<EnforcerSettings>(arguments)? {
+        print!("{text}");
+    }
+    Ok(())
+}
+
 async fn run() -> anyhow::Result<()> {
     let settings: EnforcerSettings = load_settings::load()?;
-    telemetry::start(&settings.log)?;
+    telemetry::start(EnforcerSettings::COMPONENT, &settings.log)?;
     datapath::check_kernel()?;
     memory::keep_small();
     let registry = Registry::new();

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use ringfence_netpol::cluster::Cluster;
 use ringfence_webhook::answer::answer;
 use ringfence_webhook::envelope::{Request, open};
-use ringfence_webhook::review::{Decision, hold, review};
+use ringfence_webhook::review::{Decision, Seen, hold, review};
 use ringfence_webhook::settings::Review;
 use serde_json::{Value, json};
 
@@ -34,9 +34,10 @@ fn judge(body: &[u8]) {
             return;
         }
     };
-    for cluster in [None, Some(&*CLUSTER)] {
+    let seen = Seen::of(&CLUSTER);
+    for seen in [None, Some(&seen)] {
         for decide in [review, hold] {
-            answered(&request, &decide(&request, &Review::default(), cluster, NOW));
+            answered(&request, &decide(&request, &Review::default(), seen, NOW));
         }
     }
 }

@@ -15,12 +15,15 @@ use ringfence_runtime::view::View;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Process {
+    let Some(Process {
         settings,
         registry,
         readiness,
         client,
-    } = process::begin(|settings: &Settings| &settings.log).await?;
+    }) = process::begin(|settings: &Settings| &settings.log).await?
+    else {
+        return Ok(()); // it was to print its settings
+    };
     let metrics = Metrics::new(&registry)?;
     let view = View::new(&registry)?;
     watch(&view, &client);

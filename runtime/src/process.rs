@@ -8,7 +8,7 @@ use prometheus::Registry;
 
 use crate::health::{self, Readiness};
 use crate::memory;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, Start};
 use crate::shutdown;
 use crate::telemetry::{self, Log};
 
@@ -31,20 +31,27 @@ pub enum Error {
     Client(#[from] kube::Error),
 }
 
-/// Begins a program. `log` says where its settings have those of its log.
+/// Begins a program, as its arguments say: `None` if it was to print its settings, and has. `log` says where its settings have those of
+/// its log.
 ///
 /// # Errors
-/// If its settings cannot be used, or there is no way to the API server.
-pub async fn begin<S: Settings>(log: impl FnOnce(&S) -> &Log) -> Result<Process<S>, Error> {
-    let settings: S = settings::load()?;
-    telemetry::start(log(&settings))?;
+/// If its arguments or settings cannot be used, or there is no way to the API server.
+pub async fn begin<S: Settings>(log: impl FnOnce(&S) -> &Log) -> Result<Option<Process<S>>, Error> {
+    let settings: S = match settings::start(std::env::args().skip(1))? {
+        Start::Run(settings) => settings,
+        Start::Print(text) => {
+            print!("{text}");
+            return Ok(None);
+        }
+    };
+    telemetry::start(S::COMPONENT, log(&settings))?;
     memory::keep_small();
-    Ok(Process {
+    Ok(Some(Process {
         settings,
         registry: Registry::new(),
         readiness: Readiness::default(),
         client: Client::try_default().await?,
-    })
+    }))
 }
 
 /// Works until the process is asked to end or the work ends by itself, and answers for its health meanwhile; whether the work ended.
@@ -57,9 +64,33 @@ pub async fn run(
     registry: Registry,
     work: impl Future<Output = ()>,
 ) -> io::Result<bool> {
-    tokio::select! {
-        asked = shutdown::requested() => asked.map(|()| false),
-        served = health::serve(address, readiness, registry) => served.map(|()| false),
-        () = work => Ok(true),
-    }
+    let end = async {
+        tokio::select! {
+            asked = shutdown::requested() => asked.map(|()| false),
+            () = work => Ok(true),
+        }
+    };
+    run_to_end(address, readiness, registry, end).await?
+}
+
+/// Works until the work ends, which itself hears when it is to, and answers for its health meanwhile.
+///
+/// # Errors
+/// If the health server cannot listen.
+pub async fn run_to_end<T>(
+    address: std::net::SocketAddr,
+    readiness: Readiness,
+    registry: Registry,
+    work: impl Future<Output = T>,
+) -> io::Result<T> {
+    let served = async {
+        health::serve(address, readiness, registry).await?;
+        Err(io::Error::other("health and metrics are served no more"))
+    };
+    let ended = tokio::select! {
+        served = served => served,
+        done = work => Ok(done),
+    };
+    telemetry::end().await;
+    ended
 }

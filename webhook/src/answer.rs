@@ -87,15 +87,15 @@ fn beyond(count: usize) -> Option<String> {
 mod tests {
     use super::*;
     use crate::envelope::open;
-    use crate::review::review;
     use crate::review::testing::{body, cluster};
+    use crate::review::{Seen, review};
     use crate::settings::Review;
 
     fn answered(object: &str) -> AdmissionResponse {
         let request = open(&body("networkpolicies", object, None)).unwrap();
         answer(
             &request,
-            &review(&request, &Review::default(), Some(&cluster()), 0),
+            &review(&request, &Review::default(), Some(&Seen::of(&cluster())), 0),
         )
     }
 

@@ -12,8 +12,6 @@ use crate::review::Decision;
 pub const TARGET: &str = "ringfence::audit";
 
 pub fn record(request: &Request, decision: &Decision, took: Duration) {
-    let codes: BTreeSet<&str> = decision.findings.iter().map(|finding| finding.code).collect();
-    let codes = codes.into_iter().collect::<Vec<_>>().join(",");
     let silent: BTreeSet<String> = decision
         .silent
         .iter()
@@ -26,11 +24,6 @@ pub fn record(request: &Request, decision: &Decision, took: Duration) {
         .collect();
     let silent = silent.into_iter().collect::<Vec<_>>().join("; ");
     let broken = decision.glass_broken.as_ref();
-    let verdict = match (decision.allowed(), decision.findings.is_empty()) {
-        (false, _) => "denied",
-        (true, false) => "warned",
-        (true, true) => "allowed",
-    };
     tracing::info!(
         target: TARGET,
         uid = request.uid,
@@ -41,8 +34,8 @@ pub fn record(request: &Request, decision: &Decision, took: Duration) {
         namespace = request.namespace.as_deref().unwrap_or_default(),
         name = request.name,
         dry_run = request.dry_run,
-        verdict,
-        codes,
+        verdict = verdict(decision),
+        codes = codes(decision),
         silent,
         filled_in = decision.patch.is_some(),
         glass_broken = broken.map(|broken| broken.codes.join(",")).unwrap_or_default(),
@@ -51,4 +44,19 @@ pub fn record(request: &Request, decision: &Decision, took: Duration) {
         micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "admission"
     );
+}
+
+/// In one word.
+pub(crate) fn verdict(decision: &Decision) -> &'static str {
+    match (decision.allowed(), decision.findings.is_empty()) {
+        (false, _) => "denied",
+        (true, false) => "warned",
+        (true, true) => "allowed",
+    }
+}
+
+/// Of what was found, each once.
+pub(crate) fn codes(decision: &Decision) -> String {
+    let codes: BTreeSet<&str> = decision.findings.iter().map(|finding| finding.code).collect();
+    codes.into_iter().collect::<Vec<_>>().join(",")
 }

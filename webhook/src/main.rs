@@ -1,21 +1,19 @@
 //! Starts the admission server and ends it in order.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::Client;
-use prometheus::Registry;
 use ringfence_certs::{Keeper, Mounted, Served, Status};
 use ringfence_netpol::api::{LabelStandard, NamespaceBaseline};
 use ringfence_netpol::cluster::PodObject;
-use ringfence_runtime::health::{self, Condition, Readiness};
-use ringfence_runtime::settings::Start;
+use ringfence_runtime::health::Condition;
+use ringfence_runtime::process::{self, Process};
+use ringfence_runtime::shutdown;
 use ringfence_runtime::view::View;
-use ringfence_runtime::{settings, shutdown, telemetry};
 use ringfence_webhook::metrics::Metrics;
+use ringfence_webhook::reload::Reload;
 use ringfence_webhook::routes::App;
 use ringfence_webhook::scan;
 use ringfence_webhook::server::Server;
@@ -24,25 +22,21 @@ use tokio::sync::watch;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let settings: Settings = match settings::start(std::env::args().skip(1))? {
-        Start::Run(settings) => settings,
-        Start::Print(text) => {
-            print!("{text}");
-            return Ok(());
-        }
+    let Some(Process {
+        settings,
+        registry,
+        readiness,
+        client,
+    }) = process::begin(|settings: &Settings| &settings.log).await?
+    else {
+        return Ok(()); // it was to print its settings
     };
-    telemetry::start(&settings.log)?;
-    let registry = Registry::new();
     let metrics = Metrics::new(&registry)?;
-    let readiness = Readiness::default();
     let (in_view, certified, open) = (
         readiness.condition("view"),
         readiness.condition("certificate"),
         readiness.condition("open"),
     );
-    let client = Client::try_default()
-        .await
-        .context("no way to the API server: neither a service account nor a kubeconfig")?;
 
     let view = View::new(&registry)?;
     view.watch::<Namespace>(client.clone());
@@ -80,8 +74,8 @@ async fn main() -> Result<()> {
         settings.limits.clone(),
         metrics.clone(),
     );
-    tokio::spawn(follow_settings(settings.clone(), app.clone(), metrics.clone()));
-    tokio::spawn(scan::run(client, view, metrics));
+    tokio::spawn(Reload::new(settings.clone(), app.clone(), metrics.clone()).run());
+    tokio::spawn(scan::run(client, view, metrics.clone()));
     tracing::info!(address = %server.address().unwrap_or(settings.listen), "admission listens");
     open.set(true);
 
@@ -97,17 +91,11 @@ async fn main() -> Result<()> {
         stopper.stop();
         Ok::<_, std::io::Error>(())
     };
-    let serve = server.serve(app.router(), &served, &tls, &settings.limits);
-    tokio::select! {
-        result = async { tokio::try_join!(serve, end) } => result.map(|_| ()).context("admission"),
-        result = serve_health(settings.health, readiness, registry) => result,
-    }
-}
-
-async fn serve_health(address: SocketAddr, readiness: Readiness, registry: Registry) -> Result<()> {
-    health::serve(address, readiness, registry)
-        .await
-        .context("health")
+    let serve = server.serve(app.router(), &served, &tls, &settings.limits, &metrics);
+    // Asked for its health, it says to the end that it is there, and not ready.
+    let work = async { tokio::try_join!(serve, end) };
+    let ended = process::run_to_end(settings.health, readiness, registry, work).await?;
+    ended.map(|_| ()).context("admission")
 }
 
 /// Ready once the cluster is in view, or after a while without: then the rules that need no view judge.
@@ -144,41 +132,6 @@ async fn follow_certificates(
         }
         if status.changed().await.is_err() {
             return;
-        }
-    }
-}
-
-/// How often the settings are looked at: Kubernetes swaps a link above a mounted file, which says nothing to whoever watches it.
-const SETTINGS_EVERY: Duration = Duration::from_secs(5);
-
-/// Takes over what changes under `review`, and says if anything else does. What cannot be used changes nothing.
-async fn follow_settings(mut current: Settings, app: App, metrics: Metrics) {
-    let mut refused = String::new();
-    loop {
-        tokio::time::sleep(SETTINGS_EVERY).await;
-        let fresh: Settings = match settings::load() {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                let error = error.to_string();
-                if error != refused {
-                    tracing::error!(%error, "the settings cannot be used any more; those from before stay in force");
-                    refused = error;
-                }
-                metrics.settings(false);
-                continue;
-            }
-        };
-        refused.clear();
-        if fresh.review != current.review {
-            app.set_review(fresh.review.clone());
-            tracing::info!("the settings under review were read again and are in force");
-            current.review = fresh.review.clone();
-        }
-        let stale = fresh != current;
-        metrics.settings(!stale);
-        if stale {
-            tracing::warn!("settings changed that are read at start only; restart this process");
-            tokio::time::sleep(SETTINGS_EVERY * 60).await;
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct Metrics {
     decisions: IntCounterVec,
     findings: IntCounterVec,
     rejected: IntCounterVec,
+    connections: IntCounterVec,
     seconds: Histogram,
     filled_in: IntCounter,
     standards: IntGaugeVec,
@@ -57,6 +58,11 @@ impl Metrics {
             rejected: counter(
                 "ringfence_webhook_rejected_requests_total",
                 "Requests that were no admission requests or exceeded a limit, by reason",
+                &["reason"],
+            )?,
+            connections: counter(
+                "ringfence_webhook_refused_connections_total",
+                "Connections that came to no request, by reason (crowded: as many as limits.connections; tls: no handshake)",
                 &["reason"],
             )?,
             seconds: Histogram::with_opts(
@@ -122,6 +128,9 @@ impl Metrics {
         self.decisions
             .with_label_values(&[decision.kind.as_str(), verdict])
             .inc();
+        if decision.unreadable.is_some() {
+            self.rejected("unreadable");
+        }
         let denied = decision.denials().map(|finding| (finding.code, "deny"));
         let warned = decision.warnings().map(|finding| (finding.code, "warn"));
         let silent = decision.silent.iter().map(|silent| match silent.why {
@@ -153,6 +162,10 @@ impl Metrics {
                     .set(value);
             }
         }
+    }
+
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections.with_label_values(&[reason]).inc();
     }
 
     pub fn rejected(&self, reason: &'static str) {

@@ -14,15 +14,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use ringfence_netpol::cluster::Cluster;
+use ringfence_netpol::lint::Known;
 use ringfence_runtime::view::View;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use crate::envelope::{self, Request};
 use crate::metrics::Metrics;
-use crate::review::{Decision, fill_in, gate, hold, review};
+use crate::review::{Decision, Seen, fill_in, gate, hold, review};
 use crate::settings::{Limits, Review};
-use crate::{answer, audit};
+use crate::{answer, audit, traced};
 
 /// How long a refusal waits for the view of the cluster to catch up with what was created a moment ago.
 const CATCH_UP: Duration = Duration::from_millis(300);
@@ -42,11 +44,12 @@ struct Shared {
     limits: Limits,
     metrics: Metrics,
     turns: Semaphore,
+    known: ArcSwap<Known>,
     leaving: AtomicBool,
 }
 
 /// What a route asks of [`crate::review`].
-type Judge = fn(&Request, &Review, Option<&Cluster>, i64) -> Decision;
+type Judge = fn(&Request, &Review, Option<&Seen<'_>>, i64) -> Decision;
 
 /// A request that is answered without a judgement.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +102,7 @@ impl App {
                 limits,
                 metrics,
                 turns,
+                known: ArcSwap::default(),
                 leaving: AtomicBool::new(false),
             }),
         }
@@ -122,6 +126,11 @@ impl App {
         self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
+    /// The settings that are judged by now.
+    pub fn review(&self) -> Arc<Review> {
+        self.shared.review.load_full()
+    }
+
     /// Judges by other settings from the next request on.
     pub fn set_review(&self, review: Review) {
         self.shared.review.store(Arc::new(review));
@@ -136,10 +145,23 @@ impl App {
         } = &*self.shared;
         let settings = settings.load();
         if view.progress().synced() {
-            judge(request, &settings, Some(&view.read()), now())
+            let cluster = view.read();
+            let seen = Seen::knowing(&cluster, self.known(&cluster));
+            judge(request, &settings, Some(&seen), now())
         } else {
             judge(request, &settings, None, now())
         }
+    }
+
+    /// What is known of the cluster: from the judgements before, unless something changed since.
+    fn known(&self, cluster: &Cluster) -> Arc<Known> {
+        let known = self.shared.known.load_full();
+        if known.holds(cluster) {
+            return known;
+        }
+        let fresh = Arc::new(Known::of(cluster));
+        self.shared.known.store(Arc::clone(&fresh));
+        fresh
     }
 
     /// Judges, and before it refuses by comparison with the cluster gives the view a moment to catch up: a namespace that
@@ -259,11 +281,12 @@ async fn answered(
         ..
     } = &*app.shared;
     let _in_flight = metrics.enter();
+    let span = traced::request(headers);
     let result = async {
         // A turn is for reading too, so that what bodies hold in memory is bounded.
         let turn = timeout(Duration::from_secs(limits.body_seconds), turns.acquire()).await;
         let _turn = turn.map_err(|_| Rejection::Busy)?.map_err(|_| Rejection::Busy)?;
-        let bytes = app.read(headers, body).await?;
+        let bytes = app.read(headers, body).instrument(traced::step("read")).await?;
         let start = Instant::now();
         // What is not even JSON is told that first, whatever it calls itself.
         let request = envelope::open(&bytes)?;
@@ -271,13 +294,15 @@ async fn answered(
             return Err(Rejection::MediaType);
         }
         drop(bytes);
-        let decision = decide(&request, start).await;
+        let decision = decide(&request, start).instrument(traced::step("judge")).await;
+        traced::decided(&span, &request, &decision);
         Ok::<_, Rejection>(answer::answer(&request, &decision))
     };
-    match result.await {
+    match result.instrument(span.clone()).await {
         Ok(response) => Json(response.into_review()).into_response(),
         Err(rejection) => {
             metrics.rejected(rejection.kind());
+            span.record("rejected", rejection.kind());
             tracing::debug!(reason = rejection.kind(), %rejection, "not judged");
             (rejection.status(), format!("{rejection}\n")).into_response()
         }

@@ -150,6 +150,59 @@ async fn what_is_no_admission_request_gets_a_clear_error_and_is_counted() {
 }
 
 #[tokio::test]
+async fn what_requests_call_themselves_comes_into_no_metric() {
+    let harness = harness();
+    let garbage = "{}\"\n\\{rf=\"1\"} 7 ";
+    for number in 0..50 {
+        let name = format!("{garbage}{number}");
+        let review = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": name, "kind": {"group": name, "version": name, "kind": name}, "resource": {"resource": name},
+                "subResource": name, "name": name, "namespace": name, "operation": "CREATE", "userInfo": {"username": name, "groups": [name]},
+                "object": {"metadata": {"name": name, "labels": {(name.as_str()): name}}},
+            },
+        });
+        let (status, _) = harness.post(Some("application/json"), review.to_string()).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    let metrics = harness.metrics();
+    assert!(!metrics.contains("rf="), "{metrics}");
+    assert!(
+        metrics.contains(r#"decisions_total{kind="other",verdict="allowed"} 50"#),
+        "{metrics}"
+    );
+    assert!(metrics.lines().count() < 120, "{metrics}");
+}
+
+#[tokio::test]
+async fn a_request_with_neither_object_is_refused_and_counted() {
+    let harness = harness();
+    for operation in ["CREATE", "UPDATE", "DELETE"] {
+        let review = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u", "kind": {"group": "networking.k8s.io", "version": "v1", "kind": "NetworkPolicy"}, "name": "p", "namespace": "shop",
+                "operation": operation, "userInfo": {}, "object": null, "oldObject": null,
+            },
+        });
+        let (status, text) = harness.post(Some("application/json"), review.to_string()).await;
+        let said: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (status, &said["response"]["allowed"]),
+            (StatusCode::OK, &Value::Bool(false)),
+            "{text}"
+        );
+        assert!(text.contains("object"), "{text}");
+    }
+    assert!(
+        harness
+            .metrics()
+            .contains(r#"rejected_requests_total{reason="unreadable"} 3"#)
+    );
+}
+
+#[tokio::test]
 async fn a_body_without_a_length_is_cut_off_at_the_limit() {
     let pieces = stream::iter((0..200).map(|_| Ok::<_, io::Error>(vec![b' '; 1_000])));
     let (status, _) = harness()

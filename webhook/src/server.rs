@@ -16,10 +16,11 @@ use hyper_util::rt::TokioTimer;
 use ringfence_certs::{Served, Tls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_io_timeout::TimeoutStream;
 
+use crate::metrics::Metrics;
+use crate::places::{Place, Places};
 use crate::settings::Limits;
 
 /// How long requests in flight may take to finish once it ends.
@@ -64,17 +65,28 @@ impl Server {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub async fn serve(self, router: Router, served: &Served, tls: &Tls, limits: &Limits) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        router: Router,
+        served: &Served,
+        tls: &Tls,
+        limits: &Limits,
+        metrics: &Metrics,
+    ) -> io::Result<()> {
         let config = served.config(tls).map_err(io::Error::other)?;
         let gate = Gate {
-            permits: Arc::new(Semaphore::new(limits.connections)),
+            places: Places::new(limits.connections),
+            metrics: metrics.clone(),
             idle: Duration::from_secs(limits.idle_seconds),
         };
         let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config)))
             .handshake_timeout(Duration::from_secs(limits.handshake_seconds))
             .acceptor(gate);
         let mut server = axum_server::from_tcp(self.listener)?
-            .acceptor(acceptor)
+            .acceptor(Counted {
+                acceptor,
+                metrics: metrics.clone(),
+            })
             .handle(self.handle);
         let http = server.http_builder();
         http.http1()
@@ -100,10 +112,42 @@ impl Stopper {
     }
 }
 
+/// Counts the connections that come to no TLS.
+#[derive(Clone)]
+struct Counted<A> {
+    acceptor: A,
+    metrics: Metrics,
+}
+
+impl<A, S> Accept<TcpStream, S> for Counted<A>
+where
+    A: Accept<TcpStream, S, Future: Send + 'static>,
+{
+    type Stream = A::Stream;
+    type Service = A::Service;
+    type Future = BoxFuture<'static, io::Result<(A::Stream, A::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let (accepted, metrics) = (self.acceptor.accept(stream, service), self.metrics.clone());
+        Box::pin(async move {
+            accepted.await.inspect_err(|error| {
+                let crowded = error.get_ref().is_some_and(|inner| inner.is::<Crowded>());
+                metrics.connection_refused(if crowded { "crowded" } else { "tls" });
+            })
+        })
+    }
+}
+
+/// All places are taken.
+#[derive(Debug, thiserror::Error)]
+#[error("too many connections")]
+struct Crowded;
+
 /// Lets in only so many connections, and none that stays silent for long.
 #[derive(Clone)]
 struct Gate {
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
+    metrics: Metrics,
     idle: Duration,
 }
 
@@ -113,12 +157,14 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
     type Future = BoxFuture<'static, io::Result<(Connection, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let idle = self.idle;
+        let place = stream
+            .peer_addr()
+            .map(|peer| self.places.take(peer.ip().to_canonical()));
+        let (idle, metrics) = (self.idle, self.metrics.clone());
         Box::pin(async move {
-            let permit = permit.map_err(|_| {
+            let place = place?.ok_or_else(|| {
                 tracing::warn!("a connection is refused: there are as many as limits.connections allows");
-                io::Error::other("too many connections")
+                io::Error::other(Crowded)
             })?;
             stream.set_nodelay(true)?;
             let mut stream = TimeoutStream::new(stream);
@@ -128,7 +174,8 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
                 Connection {
                     stream: Box::pin(stream),
                     farewell: None,
-                    _permit: permit,
+                    place,
+                    metrics,
                 },
                 service,
             ))
@@ -141,7 +188,8 @@ struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
     /// Runs out while it lingers.
     farewell: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
+    metrics: Metrics,
 }
 
 impl AsyncRead for Connection {
@@ -150,7 +198,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_read(context, buffer)
+        if self.place.is_lost(context) {
+            self.metrics.connection_refused("crowded");
+            return Poll::Ready(Err(io::Error::other(Crowded)));
+        }
+        let result = ready!(self.stream.as_mut().poll_read(context, buffer));
+        self.place.touch();
+        Poll::Ready(result)
     }
 }
 
@@ -169,6 +223,9 @@ impl AsyncWrite for Connection {
 
     /// Ends the own side, then reads until the other end is done too, or [`LINGER`] is over.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.place.is_lost(context) {
+            return Poll::Ready(Ok(())); // without a place there is nothing to wait for
+        }
         if self.farewell.is_none() {
             ready!(self.stream.as_mut().poll_shutdown(context))?;
         }

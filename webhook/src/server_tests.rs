@@ -24,8 +24,17 @@ struct Running {
     address: SocketAddr,
     served: Served,
     app: App,
+    registry: Registry,
     stopper: Stopper,
     task: JoinHandle<io::Result<()>>,
+}
+
+impl Running {
+    fn metrics(&self) -> String {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap()
+    }
 }
 
 fn pair() -> (Authority, Leaf) {
@@ -46,15 +55,16 @@ fn start_with(limits: Limits, tls: Tls) -> (Running, Authority) {
     let registry = Registry::new();
     let view = View::of(cluster(), &registry).unwrap();
     let metrics = Metrics::new(&registry).unwrap();
-    let app = App::new(view, Review::default(), limits.clone(), metrics);
+    let app = App::new(view, Review::default(), limits.clone(), metrics.clone());
     let router = app.clone().router();
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let running = Running {
         address: server.address().unwrap(),
         app,
+        registry,
         stopper: server.stopper(),
         served: served.clone(),
-        task: tokio::spawn(async move { server.serve(router, &served, &tls, &limits).await }),
+        task: tokio::spawn(async move { server.serve(router, &served, &tls, &limits, &metrics).await }),
     };
     (running, authority)
 }
@@ -221,7 +231,10 @@ fn client_of(
 }
 
 async fn connect_as(address: SocketAddr, config: rustls::ClientConfig) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+    secured(TcpStream::connect(address).await?, config).await
+}
+
+async fn secured(stream: TcpStream, config: rustls::ClientConfig) -> io::Result<TlsStream<TcpStream>> {
     tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(ServerName::try_from(NAME).unwrap(), stream)
         .await
@@ -312,6 +325,47 @@ async fn plain_http_at_the_tls_port_is_cut_off_and_the_others_are_served() {
         "{answer:?}"
     );
     ask(running.address, &trusted).await.unwrap();
+    let metrics = running.metrics();
+    assert!(
+        metrics.contains(r#"ringfence_webhook_refused_connections_total{reason="tls"} 1"#),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn who_does_not_read_the_answers_is_cut_off_and_the_others_are_served() {
+    let (running, trusted) = start(Limits {
+        header_seconds: 2,
+        idle_seconds: 2,
+        ..Limits::default()
+    });
+    // With little room for what it does not read.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(running.address).await.unwrap();
+    let mut stream = secured(stream, client(&trusted).with_no_client_auth())
+        .await
+        .unwrap();
+    let many = format!("GET / HTTP/1.1\r\nhost: {NAME}\r\n\r\n").repeat(100);
+    // It asks, and never reads: until its own sending comes to a stand, and then until it is closed.
+    let asks = async {
+        for _ in 0..100_000 {
+            if stream.write_all(many.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+        panic!("there is no end to what it takes from one that reads no answer");
+    };
+    let others = async {
+        for _ in 0..10 {
+            ask(running.address, &trusted).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let both = async { tokio::join!(asks, others) };
+    tokio::time::timeout(Duration::from_secs(60), both)
+        .await
+        .expect("it is cut off");
 }
 
 #[tokio::test]
@@ -377,7 +431,14 @@ async fn ten_thousand_connections_that_say_nothing_pass_by_and_who_was_there_is_
     let mut there = connect(running.address, &trusted).await.unwrap();
     let mut idle = Vec::new();
     for _ in 0..10_000 {
-        match TcpStream::connect(running.address).await {
+        let Ok(socket) = tokio::net::TcpSocket::new_v4() else {
+            break;
+        };
+        match socket.bind("127.0.0.2:0".parse().unwrap()) {
+            Err(error) if error.raw_os_error() == Some(24) => break,
+            bound => bound.unwrap(),
+        }
+        match socket.connect(running.address).await {
             Ok(stream) => idle.push(stream),
             // No more descriptors than this machine lets a process have: as many as that are idle then.
             Err(error) if error.raw_os_error() == Some(24) => break,
@@ -385,6 +446,8 @@ async fn ten_thousand_connections_that_say_nothing_pass_by_and_who_was_there_is_
         }
     }
     assert!(idle.len() > 400, "{}", idle.len());
+    // Another API server finds a place at once, though all are taken.
+    ask(running.address, &trusted).await.unwrap();
     let body = policy();
     let head = head(body.len());
     there.write_all(head.as_bytes()).await.unwrap();

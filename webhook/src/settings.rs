@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ringfence_certs::Oldest;
 use ringfence_certs::plan::Lifetimes;
@@ -54,6 +53,8 @@ pub struct Certificates {
     pub leaf_secret: String,
     pub authority_days: u32,
     pub leaf_days: u32,
+    /// How long such a day lasts; less than 86,400 only to see years of rotation in minutes.
+    pub day_seconds: u32,
     /// A folder with `tls.crt` and `tls.key` that somebody else keeps right, as cert-manager does in a mounted Secret. Then no CA
     /// is kept, and the caBundle is the injector's.
     pub mounted: Option<PathBuf>,
@@ -84,6 +85,7 @@ pub struct Limits {
     pub header_seconds: u64,
     /// How long a connection may be silent altogether.
     pub idle_seconds: u64,
+    /// How many connections there may be. Beyond that, the address that has the most of them loses one that is silent.
     pub connections: usize,
     /// How many requests are read and judged at once; others wait for their turn.
     pub requests: usize,
@@ -217,6 +219,7 @@ impl Default for Certificates {
             leaf_secret: "ringfence-webhook-tls".to_owned(),
             authority_days: 5 * 365,
             leaf_days: 90,
+            day_seconds: 86_400,
             mounted: None,
         }
     }
@@ -230,7 +233,7 @@ impl Default for Limits {
             handshake_seconds: 5,
             header_seconds: 120,
             idle_seconds: 180,
-            connections: 256,
+            connections: 1024,
             requests: 32,
         }
     }
@@ -270,12 +273,18 @@ impl Tls {
 
 impl Settings {
     pub fn keeper(&self) -> ringfence_certs::Settings {
-        let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+        let Certificates {
+            authority_days,
+            leaf_days,
+            day_seconds,
+            ..
+        } = self.certificates;
+        let days = |days: u32| time::Duration::seconds(i64::from(days) * i64::from(day_seconds));
+        let leaf = days(leaf_days);
         let lifetimes = Lifetimes {
-            authority: time::Duration::try_from(days(self.certificates.authority_days))
-                .unwrap_or(time::Duration::MAX),
-            leaf: time::Duration::try_from(days(self.certificates.leaf_days)).unwrap_or(time::Duration::MAX),
-            ..Lifetimes::default()
+            authority: days(authority_days),
+            leaf,
+            settle: Lifetimes::default().settle.min(leaf / 6_i32),
         };
         ringfence_certs::Settings {
             namespace: self.service.namespace.clone(),
@@ -301,6 +310,12 @@ impl ringfence_runtime::settings::Settings for Settings {
             leaf_days,
             ..
         } = self.certificates;
+        if !(1..=86_400).contains(&self.certificates.day_seconds) {
+            return invalid(
+                "certificates.daySeconds",
+                "must be between 1 and 86400".to_owned(),
+            );
+        }
         if leaf_days == 0 {
             return invalid("certificates.leafDays", "must be at least 1".to_owned());
         }
@@ -398,6 +413,10 @@ mod tests {
             (
                 "certificates: {authorityDays: 90}",
                 "certificates.authorityDays: must be at least 4 times",
+            ),
+            (
+                "certificates: {daySeconds: 0}",
+                "certificates.daySeconds: must be between 1 and 86400",
             ),
             (
                 "limits: {headerSeconds: 5}",

@@ -24,24 +24,24 @@ const CONNECTING: &[(&str, &str)] = &[("app", "flannel"), ("k8s-app", "flannel")
 
 /// The nodes with what runs on them.
 #[derive(Debug, Default)]
-pub(super) struct Agents<'a> {
+pub(super) struct Agents {
     /// Something enforces that is on no node yet: a DaemonSet in manifests.
     pub anywhere: bool,
-    pub enforcing: BTreeSet<&'a str>,
+    pub enforcing: BTreeSet<String>,
     /// A network that enforces nothing itself, by node.
-    pub connecting: BTreeMap<&'a str, &'a Key>,
+    pub connecting: BTreeMap<String, Key>,
 }
 
-pub(super) fn find(cluster: &Cluster) -> Agents<'_> {
+pub(super) fn find(cluster: &Cluster) -> Agents {
     let mut agents = Agents::default();
     for (key, pod) in cluster.pods.iter() {
         match (&pod.node, is_any(pod, ENFORCING)) {
             (Some(node), true) => {
-                agents.enforcing.insert(node);
+                agents.enforcing.insert(node.clone());
             }
             (None, true) => agents.anywhere = true,
             (Some(node), false) if pod.host_network && is_any(pod, CONNECTING) => {
-                agents.connecting.insert(node, key);
+                agents.connecting.insert(node.clone(), key.clone());
             }
             _ => {}
         }
@@ -50,7 +50,10 @@ pub(super) fn find(cluster: &Cluster) -> Agents<'_> {
 }
 
 fn is_any(pod: &Pod, labels: &[(&str, &str)]) -> bool {
-    labels
-        .iter()
-        .any(|(key, value)| pod.labels.get(*key).is_some_and(|label| label == value))
+    // Pods have few labels, and most of them none of these keys.
+    pod.labels.iter().any(|label| {
+        labels
+            .iter()
+            .any(|(key, value)| label.0 == key && label.1 == value)
+    })
 }

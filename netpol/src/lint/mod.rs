@@ -23,7 +23,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 pub use severity::{Level, Severities, UnknownCode};
 pub use subject::Subject;
-pub use survey::Survey;
+pub use survey::{Known, Survey};
 
 use crate::cluster::Cluster;
 use crate::finding::{Finding, Mend, Object, Severity};

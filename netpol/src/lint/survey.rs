@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use super::agents::{self, Agents};
 use super::places::{self, Place};
@@ -19,15 +20,52 @@ pub struct Survey<'a> {
     istio: OnceCell<Vec<Place<'a>>>,
     linkerd: OnceCell<Vec<Place<'a>>>,
     api_server: OnceCell<Vec<Place<'a>>>,
-    agents: OnceCell<Agents<'a>>,
-    pod_addresses: OnceCell<BTreeMap<IpAddr, &'a Key>>,
-    node_addresses: OnceCell<BTreeSet<IpAddr>>,
-    service_addresses: OnceCell<BTreeMap<IpAddr, &'a Key>>,
+    known: Arc<Known>,
+}
+
+/// What a survey finds out by looking at every object of a kind. It may be kept from one survey to the next of the same cluster, for as
+/// long as nothing of these kinds changes.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Of pods, nodes and Services.
+    revisions: [u64; 3],
+    agents: OnceLock<Agents>,
+    pod_addresses: OnceLock<BTreeMap<IpAddr, Key>>,
+    node_addresses: OnceLock<BTreeSet<IpAddr>>,
+    service_addresses: OnceLock<BTreeMap<IpAddr, Key>>,
+}
+
+impl Known {
+    /// Nothing yet, of a cluster as it is now.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self {
+            revisions: Self::revisions(cluster),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it holds still. The cluster must be the one that it is of.
+    pub fn holds(&self, cluster: &Cluster) -> bool {
+        self.revisions == Self::revisions(cluster)
+    }
+
+    fn revisions(cluster: &Cluster) -> [u64; 3] {
+        [
+            cluster.pods.revision(),
+            cluster.nodes.revision(),
+            cluster.services.revision(),
+        ]
+    }
 }
 
 impl<'a> Survey<'a> {
     /// Of all that there is.
     pub fn whole(cluster: &'a Cluster) -> Self {
+        Self::knowing(cluster, Arc::new(Known::of(cluster)))
+    }
+
+    /// Of all that there is, with what is known of it and [holds](Known::holds).
+    pub fn knowing(cluster: &'a Cluster, known: Arc<Known>) -> Self {
         Self {
             cluster,
             complete: true,
@@ -36,10 +74,7 @@ impl<'a> Survey<'a> {
             istio: OnceCell::new(),
             linkerd: OnceCell::new(),
             api_server: OnceCell::new(),
-            agents: OnceCell::new(),
-            pod_addresses: OnceCell::new(),
-            node_addresses: OnceCell::new(),
-            service_addresses: OnceCell::new(),
+            known,
         }
     }
 
@@ -78,23 +113,23 @@ impl<'a> Survey<'a> {
     }
 
     /// What on which node enforces policies, or is known not to.
-    pub(super) fn agents(&self) -> &Agents<'a> {
-        self.agents.get_or_init(|| agents::find(self.cluster))
+    pub(super) fn agents(&self) -> &Agents {
+        self.known.agents.get_or_init(|| agents::find(self.cluster))
     }
 
     /// The addresses of pods that have one of their own.
-    pub(super) fn pod_addresses(&self) -> &BTreeMap<IpAddr, &'a Key> {
-        self.pod_addresses.get_or_init(|| {
+    pub(super) fn pod_addresses(&self) -> &BTreeMap<IpAddr, Key> {
+        self.known.pod_addresses.get_or_init(|| {
             let governed = self.cluster.pods.iter().filter(|(_, pod)| pod.is_governed());
             governed
-                .flat_map(|(key, pod)| pod.addresses.iter().map(move |address| (*address, key)))
+                .flat_map(|(key, pod)| pod.addresses.iter().map(move |address| (*address, key.clone())))
                 .collect()
         })
     }
 
     /// The addresses of nodes, also of those that only pods on their network show.
     pub(super) fn node_addresses(&self) -> &BTreeSet<IpAddr> {
-        self.node_addresses.get_or_init(|| {
+        self.known.node_addresses.get_or_init(|| {
             let on_host = self.cluster.pods.values().filter(|pod| pod.host_network);
             let shown = on_host.flat_map(|pod| &pod.addresses);
             let own = self.cluster.nodes.values().flat_map(|node| &node.addresses);
@@ -103,11 +138,14 @@ impl<'a> Survey<'a> {
     }
 
     /// The addresses of Services.
-    pub(super) fn service_addresses(&self) -> &BTreeMap<IpAddr, &'a Key> {
-        self.service_addresses.get_or_init(|| {
+    pub(super) fn service_addresses(&self) -> &BTreeMap<IpAddr, Key> {
+        self.known.service_addresses.get_or_init(|| {
             let services = self.cluster.services.iter();
             services
-                .flat_map(|(key, service)| service.cluster_ips.iter().map(move |address| (*address, key)))
+                .flat_map(|(key, service)| {
+                    let addresses = service.cluster_ips.iter();
+                    addresses.map(move |address| (*address, key.clone()))
+                })
                 .collect()
         })
     }

@@ -2,7 +2,7 @@
 
 use kube::core::admission::Operation;
 use ringfence_netpol::api;
-use ringfence_netpol::cluster::{Cluster, Key};
+use ringfence_netpol::cluster::Key;
 use ringfence_netpol::finding::Object;
 use ringfence_netpol::rollout::Mode;
 use ringfence_netpol::selector::Labels;
@@ -11,22 +11,23 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::labels::Meta;
-use super::{Decision, Judge, Kind};
+use super::{Decision, Judge, Kind, Seen};
 use crate::envelope::Request;
 use crate::settings::Review;
 
 /// Fills in the labels that standards have a default for. Nothing is refused here: an object that cannot be read, or a cluster that is
 /// not in view, is left to [`super::review`], which comes after. The same object twice is filled in once.
-pub fn fill_in(request: &Request, settings: &Review, cluster: Option<&Cluster>, _: i64) -> Decision {
+pub fn fill_in(request: &Request, settings: &Review, seen: Option<&Seen<'_>>, _: i64) -> Decision {
     let mut decision = Decision::of(Kind::of(request));
     let written = matches!(request.operation, Operation::Create | Operation::Update);
     if written && settings.mode == Mode::Enforce {
-        decision.patch = cluster.and_then(|cluster| wanted(request, settings, cluster));
+        decision.patch = seen.and_then(|seen| wanted(request, settings, seen));
     }
     decision
 }
 
-fn wanted(request: &Request, settings: &Review, cluster: &Cluster) -> Option<json_patch::Patch> {
+fn wanted(request: &Request, settings: &Review, seen: &Seen<'_>) -> Option<json_patch::Patch> {
+    let cluster = seen.cluster;
     if cluster.standards.is_empty() {
         return None;
     }
@@ -35,6 +36,7 @@ fn wanted(request: &Request, settings: &Review, cluster: &Cluster) -> Option<jso
     let judge = Judge {
         request,
         settings,
+        seen: Some(seen),
         cluster: Some(cluster),
         requester: &requester,
     };

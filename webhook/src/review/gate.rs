@@ -9,7 +9,7 @@ use ringfence_netpol::rollout::Mode;
 use ringfence_netpol::standard::SYSTEM_NAMESPACES;
 use serde_json::{Value, json};
 
-use super::{Decision, Kind};
+use super::{Decision, Kind, Seen};
 use crate::envelope::Request;
 use crate::settings::Review;
 
@@ -17,11 +17,11 @@ use crate::settings::Review;
 /// in view every pod is given one: the generator knows for which there is nothing to wait.
 ///
 /// A pod that names its node is past the scheduler, and would be refused with a gate.
-pub fn gate(request: &Request, settings: &Review, cluster: Option<&Cluster>, _: i64) -> Decision {
+pub fn gate(request: &Request, settings: &Review, seen: Option<&Seen<'_>>, _: i64) -> Decision {
     let mut decision = Decision::of(Kind::of(request));
     let new = request.operation == Operation::Create && decision.kind == Kind::Pod;
     if settings.scheduling_gates && settings.mode == Mode::Enforce && new {
-        decision.patch = wanted(request, cluster);
+        decision.patch = wanted(request, seen.map(|seen| seen.cluster));
     }
     decision
 }
@@ -90,7 +90,7 @@ mod tests {
             ..Review::default()
         };
         let mut pod: Value = serde_yaml_ng::from_str(object).unwrap();
-        if let Some(patch) = gate(&request, &settings, cluster, 0).patch {
+        if let Some(patch) = gate(&request, &settings, cluster.map(Seen::of).as_ref(), 0).patch {
             json_patch::patch(&mut pod, &patch).unwrap();
         }
         pod["spec"]["schedulingGates"].take()

@@ -10,7 +10,6 @@ use ringfence_netpol::guard::{judge_annotations, judge_namespace};
 use ringfence_netpol::selector::Labels;
 use ringfence_netpol::standard::{Before, Subject, controller, judge};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Judge, Judged, Unreadable, baselines, reason, warn_only};
 use crate::envelope::Request;
@@ -20,6 +19,50 @@ use crate::envelope::Request;
 pub(super) struct Meta {
     #[serde(default)]
     pub metadata: ObjectMeta,
+}
+
+/// An object as far as the labels that policies see go. All else that it holds is passed over, which for a pod is nearly everything.
+#[derive(Debug, Deserialize)]
+struct Labelled {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Option<Making>,
+}
+
+/// What makes pods, or jobs that do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Making {
+    template: Option<Template>,
+    job_template: Option<Box<Job>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Job {
+    spec: Option<Making>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Template {
+    metadata: Option<ObjectMeta>,
+}
+
+impl Labelled {
+    fn labels(&self, kind: api::Kind) -> Labels {
+        let template = |making: &Making| making.template.as_ref()?.metadata.as_ref()?.labels.clone();
+        let labels = match kind {
+            api::Kind::Namespace | api::Kind::Pod => self.metadata.labels.clone(),
+            api::Kind::CronJob => self
+                .spec
+                .as_ref()
+                .and_then(|spec| template(spec.job_template.as_ref()?.spec.as_ref()?)),
+            _ => self.spec.as_ref().and_then(template),
+        };
+        labels.unwrap_or_default()
+    }
 }
 
 /// Whether it places a pod on a node. What labels it carries, the pod is given.
@@ -111,9 +154,8 @@ impl Judge<'_> {
                 None => return Ok(Judged::default()),
             }
         };
-        let object: Value = self.object()?;
-        let Meta { metadata } =
-            Meta::deserialize(&object).map_err(|error| self.unreadable("object", &error))?;
+        let object: Labelled = self.object()?;
+        let metadata = &object.metadata;
         let namespace = match &self.request.namespace {
             Some(namespace) => namespace.clone(),
             None => metadata.namespace.clone().unwrap_or_default(),
@@ -140,11 +182,11 @@ impl Judge<'_> {
                 .map(|pod| pod.labels.as_ref().clone())
                 .unwrap_or_default();
             let mut after = before.clone();
-            after.extend(kind.labels(&object));
+            after.extend(object.labels(kind));
             (after, Some(before))
         } else {
-            let before: Option<Value> = self.old_object()?;
-            (kind.labels(&object), before.map(|before| kind.labels(&before)))
+            let before: Option<Labelled> = self.old_object()?;
+            (object.labels(kind), before.map(|before| before.labels(kind)))
         };
         let around: Option<&Labels> = cluster.namespace_labels(&namespace);
         judged.early = around.is_none();
@@ -156,7 +198,7 @@ impl Judge<'_> {
             labels: &labels,
             before: before.as_ref().map(|labels| Before { labels }),
             requester: self.requester,
-            by_controller: controller::makes(self.requester, kind, &metadata),
+            by_controller: controller::makes(self.requester, kind, metadata),
         };
         judged.findings = judge(&subject, &cluster.standards);
         if metadata.deletion_timestamp.is_some() {

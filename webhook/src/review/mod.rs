@@ -13,6 +13,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
@@ -22,6 +24,7 @@ use ringfence_netpol::catalogue;
 use ringfence_netpol::cluster::{self, Cluster, Key};
 use ringfence_netpol::finding::{Finding, Severity};
 use ringfence_netpol::guard::{self, REASON};
+use ringfence_netpol::lint::{Known, Survey};
 use ringfence_netpol::requester::Requester;
 use ringfence_netpol::rollout::{Local, Mode, Silent, weigh};
 use ringfence_netpol::selector::Labels;
@@ -173,6 +176,29 @@ impl Decision {
     }
 }
 
+/// The cluster as it is in view, with what is known of it already.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    cluster: &'a Cluster,
+    known: Arc<Known>,
+}
+
+impl<'a> Seen<'a> {
+    /// A cluster of which nothing is known yet.
+    pub fn of(cluster: &'a Cluster) -> Self {
+        Self::knowing(cluster, Arc::new(Known::of(cluster)))
+    }
+
+    /// A cluster of which this is known, and holds still.
+    pub fn knowing(cluster: &'a Cluster, known: Arc<Known>) -> Self {
+        Self { cluster, known }
+    }
+
+    fn survey(&self) -> Survey<'a> {
+        Survey::knowing(self.cluster, Arc::clone(&self.known))
+    }
+}
+
 /// The object is not what its kind says.
 struct Unreadable(String);
 
@@ -192,19 +218,21 @@ struct Judged {
 struct Judge<'a> {
     request: &'a Request,
     settings: &'a Review,
+    seen: Option<&'a Seen<'a>>,
     cluster: Option<&'a Cluster>,
     requester: &'a Requester,
 }
 
-/// Judges a request, at a time in seconds of the Unix time; `cluster` is `None` while it is not in view.
-pub fn review(request: &Request, settings: &Review, cluster: Option<&Cluster>, now: i64) -> Decision {
+/// Judges a request, at a time in seconds of the Unix time; `seen` is `None` while the cluster is not in view.
+pub fn review(request: &Request, settings: &Review, seen: Option<&Seen<'_>>, now: i64) -> Decision {
     let kind = Kind::of(request);
     let mut decision = Decision::of(kind);
     let requester = request.requester();
     let judge = Judge {
         request,
         settings,
-        cluster,
+        seen,
+        cluster: seen.map(|seen| seen.cluster),
         requester: &requester,
     };
     let written = matches!(request.operation, Operation::Create | Operation::Update);
@@ -224,20 +252,21 @@ pub fn review(request: &Request, settings: &Review, cluster: Option<&Cluster>, n
         Err(Unreadable(reason)) if settings.mode == Mode::Enforce => decision.unreadable = Some(reason),
         Err(Unreadable(_)) => {}
     }
-    if cluster.is_none() && kind != Kind::LabelStandard {
+    if seen.is_none() && kind != Kind::LabelStandard {
         decision.notes.push(NO_VIEW);
     }
     decision
 }
 
 /// Holds a namespace in its baseline: the part of the judgement that the platform team is not asked for, by a hook of its own.
-pub fn hold(request: &Request, settings: &Review, cluster: Option<&Cluster>, now: i64) -> Decision {
+pub fn hold(request: &Request, settings: &Review, seen: Option<&Seen<'_>>, now: i64) -> Decision {
     let mut decision = Decision::of(Kind::of(request));
     let requester = request.requester();
     let judge = Judge {
         request,
         settings,
-        cluster,
+        seen,
+        cluster: seen.map(|seen| seen.cluster),
         requester: &requester,
     };
     if !matches!(request.operation, Operation::Create | Operation::Update) {

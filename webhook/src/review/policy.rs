@@ -6,12 +6,12 @@ use kube::core::admission::Operation;
 use ringfence_netpol::cluster::{Cluster, Key};
 use ringfence_netpol::finding::{Finding, Severity};
 use ringfence_netpol::guard::{Attempt, judge_policy};
-use ringfence_netpol::lint::{Level, Severities, lint, lint_written};
+use ringfence_netpol::lint::{self, Level, Severities};
 use ringfence_netpol::policy::Policy;
 use ringfence_netpol::simulation::{Change, findings, simulate};
 use serde_json::Value;
 
-use super::{Judge, Judged, Unreadable, baselines, may_be_ahead, reason, warn_only};
+use super::{Judge, Judged, Seen, Unreadable, baselines, may_be_ahead, reason, warn_only};
 
 /// Where `kubectl apply` leaves what it was given, before the API server dropped what it does not know.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -112,10 +112,8 @@ impl Judge<'_> {
         let written = applied(after)
             .filter(|text| before.and_then(applied).as_ref() != Some(text))
             .and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        match written {
-            Some(written) => lint_written(after, &written, self.cluster, severities),
-            None => lint(after, self.cluster, severities),
-        }
+        let survey = self.seen.map(Seen::survey);
+        lint::judge(after, written.as_ref(), survey.as_ref(), severities)
     }
 
     fn simulated(&self, cluster: &Cluster, change: Change<'_>, severities: &Severities) -> Vec<Finding> {

@@ -22,7 +22,7 @@ const ELSEWHERE: &str = "
 
 fn decide(resource: &str, object: &str, old: Option<&str>) -> Decision {
     let request = open(&body(resource, object, old)).unwrap();
-    review(&request, &Review::default(), Some(&cluster()), NOW)
+    review(&request, &Review::default(), Some(&Seen::of(&cluster())), NOW)
 }
 
 /// `+` taken, `-` refused; the codes of what was found, `!` where refused for it.
@@ -156,7 +156,7 @@ fn excluded_namespaces_and_other_kinds_are_not_judged() {
         ..Review::default()
     };
     assert!(
-        review(&request, &settings, Some(&cluster()), NOW)
+        review(&request, &settings, Some(&Seen::of(&cluster())), NOW)
             .findings
             .is_empty()
     );
@@ -182,7 +182,7 @@ fn severities_are_the_platform_teams() {
             ..Review::default()
         };
         assert_eq!(
-            verdict(&review(&request, &settings, Some(&cluster()), NOW)),
+            verdict(&review(&request, &settings, Some(&Seen::of(&cluster())), NOW)),
             expected
         );
     }
@@ -271,8 +271,8 @@ proptest! {
         let object = serde_json::json!({"metadata": {"name": "web", "labels": labels}, "spec": spec}).to_string();
         for resource in ["networkpolicies", "namespaces", "labelstandards", "pods", "deployments", "bindings"] {
             let request = open(&body(resource, &object, None)).unwrap();
-            let _ = fill_in(&request, &Review::default(), Some(&guarded()), NOW);
-            let response = answer(&request, &review(&request, &Review::default(), Some(&guarded()), NOW));
+            let _ = fill_in(&request, &Review::default(), Some(&Seen::of(&guarded())), NOW);
+            let response = answer(&request, &review(&request, &Review::default(), Some(&Seen::of(&guarded())), NOW));
             prop_assert_eq!(response.uid, "uid-1");
             prop_assert!(response.allowed || !response.result.message.is_empty());
             for warning in response.warnings.iter().flatten() {
@@ -309,7 +309,12 @@ const GENERATED: &str = "
     spec: {podSelector: {}, policyTypes: [Ingress, Egress]}";
 
 fn asked(ask: Ask<'_>, settings: &Review) -> Decision {
-    review(&open(&ask.body()).unwrap(), settings, Some(&guarded()), NOW)
+    review(
+        &open(&ask.body()).unwrap(),
+        settings,
+        Some(&Seen::of(&guarded())),
+        NOW,
+    )
 }
 
 fn answered(ask: Ask<'_>) -> String {
@@ -378,7 +383,7 @@ fn a_namespace_that_goes_takes_its_policies_along_and_one_that_stays_does_not() 
         ..Ask::default()
     };
     let request = open(&by_controller.body()).unwrap();
-    let stays = review(&request, &Review::default(), Some(&cluster), NOW);
+    let stays = review(&request, &Review::default(), Some(&Seen::of(&cluster)), NOW);
     assert!(!stays.allowed());
     assert!(stays.rests_on_view(), "the controller may be ahead of the view");
     let key = Key::cluster("shop");
@@ -387,7 +392,7 @@ fn a_namespace_that_goes_takes_its_policies_along_and_one_that_stays_does_not() 
         ..cluster.namespaces.get(&key).unwrap().clone()
     };
     cluster.namespaces.apply(key, going);
-    assert!(review(&request, &Review::default(), Some(&cluster), NOW).allowed());
+    assert!(review(&request, &Review::default(), Some(&Seen::of(&cluster)), NOW).allowed());
 }
 
 #[test]
@@ -436,7 +441,12 @@ fn breaking_the_glass_lets_pass_tells_and_keeps_the_reason() {
 fn tenants_do_not_take_a_namespace_out_of_what_holds_it() {
     let held = |ask: Ask<'_>| {
         let request = open(&ask.body()).unwrap();
-        verdict(&hold(&request, &Review::default(), Some(&guarded()), NOW))
+        verdict(&hold(
+            &request,
+            &Review::default(),
+            Some(&Seen::of(&guarded())),
+            NOW,
+        ))
     };
     let namespaces = Ask {
         resource: "namespaces",
@@ -550,7 +560,7 @@ fn a_protected_label_is_judged_as_whoever_writes_it_wherever_it_is_written() {
 fn defaults_are_filled_in_once_and_the_patch_is_one_that_the_object_takes() {
     let filled = |resource: &str, object: &str, old: Option<&str>| {
         let request = open(&body(resource, object, old)).unwrap();
-        let decision = fill_in(&request, &Review::default(), Some(&guarded()), NOW);
+        let decision = fill_in(&request, &Review::default(), Some(&Seen::of(&guarded())), NOW);
         decision.patch.map(|patch| {
             let mut object: serde_json::Value = serde_yaml_ng::from_str(object).unwrap();
             json_patch::patch(&mut object, &patch).unwrap();
@@ -577,7 +587,7 @@ fn defaults_are_filled_in_once_and_the_patch_is_one_that_the_object_takes() {
     assert_eq!(filled("configmaps", "{metadata: {name: c}}", None), None);
     let broken = open(&body("pods", "{metadata: 7}", None)).unwrap();
     assert_eq!(
-        fill_in(&broken, &Review::default(), Some(&guarded()), NOW).patch,
+        fill_in(&broken, &Review::default(), Some(&Seen::of(&guarded())), NOW).patch,
         None
     );
     assert_eq!(
@@ -593,7 +603,7 @@ fn defaults_are_filled_in_once_and_the_patch_is_one_that_the_object_takes() {
     let request = open(&body("pods", "{metadata: {name: p}}", None)).unwrap();
     let response = answer(
         &request,
-        &fill_in(&request, &Review::default(), Some(&guarded()), NOW),
+        &fill_in(&request, &Review::default(), Some(&Seen::of(&guarded())), NOW),
     );
     let review = serde_json::to_value(response.into_review()).unwrap();
     assert_eq!(review["response"]["patchType"], "JSONPatch");
@@ -604,7 +614,12 @@ fn defaults_are_filled_in_once_and_the_patch_is_one_that_the_object_takes() {
 #[test]
 fn what_a_change_does_to_the_cluster_is_told_and_refused_if_the_platform_team_says_so() {
     let codes = |ask: Ask<'_>, settings: &Review, cluster: &Cluster| {
-        let decision = review(&open(&ask.body()).unwrap(), settings, Some(cluster), NOW);
+        let decision = review(
+            &open(&ask.body()).unwrap(),
+            settings,
+            Some(&Seen::of(cluster)),
+            NOW,
+        );
         let about = decision
             .findings
             .iter()
@@ -675,7 +690,7 @@ fn modes_and_exemptions_lower_what_is_found_and_the_rest_is_kept_account_of() {
     let with = |yaml: &str| serde_yaml_ng::from_str::<Review>(yaml).unwrap();
     let of = |settings: &Review| {
         let request = open(&body("networkpolicies", TO_DNS_BY_NAME, None)).unwrap();
-        let decision = review(&request, settings, Some(&cluster()), NOW);
+        let decision = review(&request, settings, Some(&Seen::of(&cluster())), NOW);
         let silent: Vec<&str> = decision.silent.iter().map(|silent| silent.finding.code).collect();
         (verdict(&decision), silent.contains(&"NP002"))
     };
@@ -709,7 +724,7 @@ fn the_platform_team_says_in_an_annotation_what_rules_weigh_in_a_namespace() {
         .insert("ringfence.dev/severities".to_owned(), severities);
     cluster.namespaces.apply(key, namespace);
     let request = open(&body("networkpolicies", TO_DNS_BY_NAME, None)).unwrap();
-    let decision = review(&request, &Review::default(), Some(&cluster), NOW);
+    let decision = review(&request, &Review::default(), Some(&Seen::of(&cluster)), NOW);
     assert_eq!(verdict(&decision), "+ NP002");
 }
 
@@ -718,6 +733,11 @@ fn what_is_asked_of_a_namespace_that_is_not_in_view_yet_may_be_asked_again_in_a_
     let mut cluster = guarded();
     cluster.namespaces.delete(&Key::cluster("shop"));
     let ask = body("pods", "{metadata: {name: p, labels: {app: api, team: x}}}", None);
-    let decision = review(&open(&ask).unwrap(), &Review::default(), Some(&cluster), NOW);
+    let decision = review(
+        &open(&ask).unwrap(),
+        &Review::default(),
+        Some(&Seen::of(&cluster)),
+        NOW,
+    );
     assert!(!decision.allowed() && decision.rests_on_view());
 }

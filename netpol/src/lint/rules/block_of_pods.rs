@@ -74,7 +74,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
 }
 
 /// The pods whose addresses a block has.
-fn covered<'a>(survey: &Survey<'a>, block: &IpBlock) -> Vec<&'a Key> {
+fn covered<'a>(survey: &'a Survey<'_>, block: &IpBlock) -> Vec<&'a Key> {
     let range: std::ops::RangeInclusive<IpAddr> = match block.cidr {
         IpNet::V4(net) => IpAddr::V4(net.network())..=IpAddr::V4(net.broadcast()),
         IpNet::V6(net) => IpAddr::V6(net.network())..=IpAddr::V6(net.broadcast()),
@@ -82,7 +82,7 @@ fn covered<'a>(survey: &Survey<'a>, block: &IpBlock) -> Vec<&'a Key> {
     let within = survey.pod_addresses().range(range);
     within
         .filter(|(address, _)| block.contains(**address))
-        .map(|(_, key)| *key)
+        .map(|(_, key)| key)
         .collect()
 }
 

@@ -50,7 +50,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     if pods.is_empty() {
         return Vec::new();
     }
-    let network = bare.iter().find_map(|node| agents.connecting.get(node));
+    let network = bare.iter().find_map(|node| agents.connecting.get(*node));
     vec![Found {
         field: "spec.podSelector".to_owned(),
         message: format!(

@@ -73,7 +73,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
 }
 
 /// The Service whose address a narrow block has, if nothing else that is in view is in it.
-fn meant<'a>(survey: &Survey<'a>, block: &IpBlock) -> Option<&'a Key> {
+fn meant<'a>(survey: &'a Survey<'_>, block: &IpBlock) -> Option<&'a Key> {
     if block.cidr.max_prefix_len() - block.cidr.prefix_len() > NARROW {
         return None;
     }
@@ -93,7 +93,7 @@ fn meant<'a>(survey: &Survey<'a>, block: &IpBlock) -> Option<&'a Key> {
     let mut services = survey.service_addresses().range(first..=last);
     services
         .find(|(address, _)| block.contains(**address) && !is_real && !is_cached(**address))
-        .map(|(_, key)| *key)
+        .map(|(_, key)| key)
 }
 
 fn finding(survey: &Survey<'_>, field: String, block: &IpBlock, service: &Key) -> Found {
