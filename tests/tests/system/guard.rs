@@ -304,6 +304,31 @@ async fn a_protected_label_is_set_by_nobody_else_on_pods_templates_and_bindings(
         ensure!(!said.success, "{arguments:?} was let pass: {}", said.stdout);
         ensure!(said.stderr.contains("LB006"), "{arguments:?}: {}", said.stderr);
     }
+    // Nobody is asked about these: the API server itself lets them change nothing else.
+    for sub_resource in ["ephemeralcontainers", "resize"] {
+        let sub_resource = format!("--subresource={sub_resource}");
+        let patch = [
+            "--namespace",
+            NS,
+            "patch",
+            "pod/p",
+            &sub_resource,
+            "--type=strategic",
+            "-p",
+            label,
+        ];
+        as_tenant(&target, &patch, "").await?;
+        let labels = [
+            "--namespace",
+            NS,
+            "get",
+            "pod",
+            "p",
+            "--output=jsonpath={.metadata.labels}",
+        ];
+        let labels = target.kubectl(&labels).await?;
+        ensure!(!labels.contains("pci"), "by {sub_resource}: {labels}");
+    }
     let root = ["--as=t-root", "--as-group=system:masters"];
     target
         .kubectl(&[&root[..], &["--namespace", NS, "label", "pod/p", "zone=pci"]].concat())
