@@ -10,8 +10,10 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Clocks differ: what is issued now was valid a little before.
-const SKEW: Duration = Duration::minutes(10);
+/// Clocks differ: what is issued now was valid a little before, as long as its life is not about as short as that.
+pub(crate) fn skew(lifetime: Duration) -> Duration {
+    Ord::min(lifetime / 10_i32, Duration::minutes(10))
+}
 
 /// A certificate cannot be issued or read.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,7 @@ impl Authority {
         params.distinguished_name = named(&format!("Ringfence CA {}", now.unix_timestamp()));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.not_before = now - SKEW;
+        params.not_before = now - skew(lifetime);
         params.not_after = now + lifetime;
         let newest = params.self_signed(&key).map_err(issue)?.pem();
         let mut bundle = read("the CA", newest.as_bytes())?;
@@ -156,7 +158,7 @@ impl Leaf {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = now - SKEW;
+        params.not_before = now - skew(lifetime);
         params.not_after = (now + lifetime).min(ca.not_after);
         let pem = params.signed_by(&key, &issuer).map_err(issue)?.pem();
         Self::read(pem.as_bytes(), key.serialize_pem().as_bytes())

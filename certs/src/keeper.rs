@@ -18,8 +18,6 @@ use crate::plan::{self, Lifetimes};
 use crate::serve::{self, Served};
 use crate::store::{MANAGER, Store, Stored};
 
-/// How often everything is looked at, whatever else happens.
-const EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// How soon it is looked at again after something failed.
 const AFTER_FAILURE: std::time::Duration = std::time::Duration::from_secs(2);
 /// How often somebody else may be first before that is an error.
@@ -116,7 +114,7 @@ impl Keeper {
         let mut changes = std::pin::pin!(self.changes());
         loop {
             let wait = match self.reconcile(OffsetDateTime::now_utc()).await {
-                Ok(()) => EVERY,
+                Ok(()) => self.settings.lifetimes.look(),
                 Err(error) => {
                     tracing::warn!(kind = error.kind(), %error, "certificates; trying again");
                     AFTER_FAILURE
@@ -171,7 +169,7 @@ impl Keeper {
             });
             let lost = stored.is_none();
             let stored = stored.or_else(|| self.known.clone());
-            let reason = plan::authority(stored.as_ref(), now);
+            let reason = plan::authority(stored.as_ref(), &self.settings.lifetimes, now);
             let wanted = match (stored, reason) {
                 (Some(stored), None) if !lost => return Ok(stored),
                 (Some(stored), None) => stored,

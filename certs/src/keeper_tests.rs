@@ -11,6 +11,9 @@ use time::Duration;
 
 use super::*;
 
+#[path = "life_tests.rs"]
+mod life;
+
 const SECRETS: &str = "/api/v1/namespaces/system/secrets";
 const CONFIGURATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
 
@@ -58,15 +61,19 @@ impl Server {
     }
 
     fn keeper(&self) -> Keeper {
+        self.keeper_with(Lifetimes::default(), Served::default())
+    }
+
+    fn keeper_with(&self, lifetimes: Lifetimes, served: Served) -> Keeper {
         let settings = Settings {
             namespace: "system".to_owned(),
             authority_secret: "ca".to_owned(),
             leaf_secret: "tls".to_owned(),
             names: vec!["hook.system.svc".to_owned()],
             configuration: "ringfence".to_owned(),
-            lifetimes: Lifetimes::default(),
+            lifetimes,
         };
-        Keeper::new(self.client(), settings, Served::default())
+        Keeper::new(self.client(), settings, served)
     }
 
     fn install_configuration(&self) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use time::{Duration, OffsetDateTime};
 
-use crate::authority::{Authority, Certificate, Leaf};
+use crate::authority::{Authority, Certificate, Leaf, skew};
 
 /// How long certificates live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,18 @@ impl Default for Lifetimes {
     }
 }
 
+impl Lifetimes {
+    /// How often a replica looks whether something is due, or was done by another: often enough that it serves no certificate that the
+    /// others have replaced long ago, and at most once a second.
+    pub fn look(&self) -> std::time::Duration {
+        let often = std::time::Duration::try_from(self.leaf / 20_i32).unwrap_or_default();
+        often.clamp(
+            std::time::Duration::from_secs(1),
+            std::time::Duration::from_secs(60),
+        )
+    }
+}
+
 /// Why something is issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -32,6 +44,8 @@ pub enum Reason {
     Expired,
     /// Two thirds of its life are over.
     Due,
+    /// It would live longer than the settings want by now.
+    Long,
     /// It is for other names.
     Names,
     /// No CA that is trusted signed it.
@@ -44,6 +58,7 @@ impl fmt::Display for Reason {
             Self::Absent => "there is none",
             Self::Expired => "it has expired",
             Self::Due => "two thirds of its life are over",
+            Self::Long => "it would live longer than it should",
             Self::Names => "it is for other names",
             Self::Untrusted => "no trusted CA signed it",
         })
@@ -51,11 +66,12 @@ impl fmt::Display for Reason {
 }
 
 /// Whether a new CA is to be issued. One that has expired is no use in the bundle either.
-pub fn authority(stored: Option<&Authority>, now: OffsetDateTime) -> Option<Reason> {
+pub fn authority(stored: Option<&Authority>, lifetimes: &Lifetimes, now: OffsetDateTime) -> Option<Reason> {
     match stored.and_then(Authority::newest) {
         None => Some(Reason::Absent),
         Some(newest) if newest.not_after <= now => Some(Reason::Expired),
         Some(newest) if renewal(newest) <= now => Some(Reason::Due),
+        Some(newest) if is_long(newest, lifetimes.authority, now) => Some(Reason::Long),
         Some(_) => None,
     }
 }
@@ -80,6 +96,8 @@ pub fn leaf(
         Some(Reason::Names)
     } else if renewal(certificate) <= now && may_sign(authority, lifetimes, now) {
         Some(Reason::Due)
+    } else if is_long(certificate, lifetimes.leaf, now) && may_sign(authority, lifetimes, now) {
+        Some(Reason::Long)
     } else {
         None
     }
@@ -88,9 +106,20 @@ pub fn leaf(
 /// Whether everybody has had the time to learn of the newest CA. The first there ever was need not wait.
 fn may_sign(authority: &Authority, lifetimes: &Lifetimes, now: OffsetDateTime) -> bool {
     match authority.bundle.as_slice() {
-        [newest, _, ..] => newest.not_before + lifetimes.settle <= now,
+        [newest, _, ..] => issued(newest) + lifetimes.settle <= now,
         _ => true,
     }
+}
+
+/// Whether it would live longer than one that is issued now, by more than clocks differ.
+fn is_long(certificate: &Certificate, lifetime: Duration, now: OffsetDateTime) -> bool {
+    certificate.not_after > now + lifetime + skew(lifetime)
+}
+
+/// When a certificate of ours was issued: its validity begins that much earlier.
+fn issued(certificate: &Certificate) -> OffsetDateTime {
+    let whole = certificate.not_after - certificate.not_before;
+    certificate.not_before + skew(whole * 10_i32 / 11_i32)
 }
 
 /// When two thirds of a certificate's life are over.
@@ -119,7 +148,7 @@ mod tests {
     fn what_is_there_and_good_is_kept() {
         let (ca, leaf) = issued();
         let later = START + Duration::days(50);
-        assert_eq!(authority(Some(&ca), later), None);
+        assert_eq!(authority(Some(&ca), &Lifetimes::default(), later), None);
         assert_eq!(
             super::leaf(Some(&leaf), &ca, &names(), &Lifetimes::default(), later),
             None
@@ -132,9 +161,12 @@ mod tests {
         let (other, _) = issued();
         let lifetimes = Lifetimes::default();
         let at = |days| START + Duration::days(days);
-        assert_eq!(authority(None, START), Some(Reason::Absent));
-        assert_eq!(authority(Some(&ca), at(4 * 365)), Some(Reason::Due));
-        assert_eq!(authority(Some(&ca), at(6 * 365)), Some(Reason::Expired));
+        assert_eq!(authority(None, &lifetimes, START), Some(Reason::Absent));
+        assert_eq!(authority(Some(&ca), &lifetimes, at(4 * 365)), Some(Reason::Due));
+        assert_eq!(
+            authority(Some(&ca), &lifetimes, at(6 * 365)),
+            Some(Reason::Expired)
+        );
         let judge = |leaf, ca, names: &[String], now| super::leaf(leaf, ca, names, &lifetimes, now);
         assert_eq!(judge(None, &ca, &names(), START), Some(Reason::Absent));
         assert_eq!(judge(Some(&leaf), &ca, &names(), at(61)), Some(Reason::Due));
@@ -145,6 +177,24 @@ mod tests {
         );
         let more = [names(), vec!["other.svc".to_owned()]].concat();
         assert_eq!(judge(Some(&leaf), &ca, &more, START), Some(Reason::Names));
+    }
+
+    #[test]
+    fn what_would_live_longer_than_the_settings_want_is_replaced_the_leaf_once_the_new_ca_may_sign() {
+        let (ca, leaf) = issued();
+        let short = Lifetimes {
+            authority: Duration::days(10),
+            leaf: Duration::days(2),
+            settle: Duration::hours(1),
+        };
+        assert_eq!(authority(Some(&ca), &short, START), Some(Reason::Long));
+        let newer = Authority::issue(&ca.bundle, START, short.authority).unwrap();
+        assert_eq!(authority(Some(&newer), &short, START), None);
+        let judge = |now| super::leaf(Some(&leaf), &newer, &names(), &short, now);
+        assert_eq!(judge(START), None, "not everybody knows the new CA yet");
+        assert_eq!(judge(START + Duration::hours(1)), Some(Reason::Long));
+        // Back to longer lives, what is there is good until it falls due.
+        assert_eq!(authority(Some(&newer), &Lifetimes::default(), START), None);
     }
 
     #[test]
@@ -204,7 +254,7 @@ mod tests {
         let mut now = START;
         while now < START + Duration::days(15 * 365) {
             now += Duration::hours(67);
-            if authority(Some(&ca), now).is_some() {
+            if authority(Some(&ca), &lifetimes, now).is_some() {
                 ca = Authority::issue(&ca.bundle, now, lifetimes.authority).unwrap();
                 history.push((now, ca.clone()));
                 authorities += 1;

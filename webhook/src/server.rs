@@ -192,16 +192,24 @@ struct Connection {
     metrics: Metrics,
 }
 
+impl Connection {
+    /// Fails once the place is lost, whatever it is doing.
+    fn keep(&self, context: &Context<'_>) -> io::Result<()> {
+        if self.place.is_lost(context) {
+            self.metrics.connection_refused("crowded");
+            return Err(io::Error::other(Crowded));
+        }
+        Ok(())
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.place.is_lost(context) {
-            self.metrics.connection_refused("crowded");
-            return Poll::Ready(Err(io::Error::other(Crowded)));
-        }
+        self.keep(context)?;
         let result = ready!(self.stream.as_mut().poll_read(context, buffer));
         self.place.touch();
         Poll::Ready(result)
@@ -214,6 +222,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // Who reads no answers must not outlast the place.
+        self.keep(context)?;
         self.stream.as_mut().poll_write(context, bytes)
     }
 
