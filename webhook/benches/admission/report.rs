@@ -74,6 +74,10 @@ pub fn report(figures: &[Figure]) {
 
 /// So that such a part of the values is not above it.
 pub fn percentile(values: &mut [f64], part: f64) -> f64 {
+    assert!(
+        !values.is_empty(),
+        "nothing was measured: RINGFENCE_BENCH_SECONDS is too little for this machine"
+    );
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * part).round() as usize]
 }
