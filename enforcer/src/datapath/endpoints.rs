@@ -51,6 +51,7 @@ impl KernelMaps {
                 });
             }
         }
+        self.endpoints.let_go();
         Ok(found)
     }
 

@@ -108,6 +108,9 @@ impl Store for Arc<KernelMaps> {
                 state.words.insert(ifindex, word);
             }
         }
+        for words in [&self.endpoints, &self.port_classes, &self.port_sets] {
+            words.let_go();
+        }
         Ok(state)
     }
 

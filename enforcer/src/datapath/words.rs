@@ -50,6 +50,19 @@ impl Words {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
     }
 
+    /// Takes the pages out of this process's memory, until they are read again; the map keeps them. For after all of it was gone through.
+    pub fn let_go(&self) {
+        // SAFETY: the mapping is this value's own and stays; it is shared with the map, so that nothing of it is lost. It is no matter if
+        // the kernel refuses.
+        unsafe {
+            libc::madvise(
+                self.start.as_ptr().cast(),
+                self.count * size_of::<u64>(),
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+
     pub fn load(&self, index: usize) -> u64 {
         self.all()
             .get(index)

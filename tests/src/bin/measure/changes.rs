@@ -103,7 +103,10 @@ fn resident(agent: &Agent, when: &str) -> anyhow::Result<()> {
     let of = |which| memory(agent.pid(), which);
     let figure = Figure::new(format!("resident memory {when}"), of("VmRSS")?, "MiB").at_most(60.0);
     // The kernel's maps that are mapped into it count as shared memory here, and as the kernel's own once more.
-    say(figure.beside("its own", of("RssAnon")?).beside("of files", of("RssFile")?).beside("of maps", of("RssShmem")?));
+    say(figure
+        .beside("its own", of("RssAnon")?)
+        .beside("of files", of("RssFile")?)
+        .beside("of maps", of("RssShmem")?));
     Ok(())
 }
 
