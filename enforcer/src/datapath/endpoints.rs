@@ -51,7 +51,6 @@ impl KernelMaps {
                 });
             }
         }
-        self.endpoints.let_go();
         Ok(found)
     }
 

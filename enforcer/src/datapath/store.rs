@@ -108,9 +108,6 @@ impl Store for Arc<KernelMaps> {
                 state.words.insert(ifindex, word);
             }
         }
-        for words in [&self.endpoints, &self.port_classes, &self.port_sets] {
-            words.let_go();
-        }
         Ok(state)
     }
 

@@ -1,5 +1,7 @@
 //! An array map in this process's memory, read and written in whole words: the programs see a store at once and never half
 //! of it. A word costs nanoseconds so, where a system call costs most of a microsecond.
+//!
+//! The kernel maps all pages at once and has no way to map one again: to let go of some (`madvise`) is to die of a bus error later.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -48,19 +50,6 @@ impl Words {
     fn all(&self) -> &[AtomicU64] {
         // SAFETY: `map` made a mapping of `count` words, aligned to a page, that lives as long as this value.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
-    }
-
-    /// Takes the pages out of this process's memory, until they are read again; the map keeps them. For after all of it was gone through.
-    pub fn let_go(&self) {
-        // SAFETY: the mapping is this value's own and stays; it is shared with the map, so that nothing of it is lost. It is no matter if
-        // the kernel refuses.
-        unsafe {
-            libc::madvise(
-                self.start.as_ptr().cast(),
-                self.count * size_of::<u64>(),
-                libc::MADV_DONTNEED,
-            )
-        };
     }
 
     pub fn load(&self, index: usize) -> u64 {
