@@ -1,11 +1,13 @@
 //! The API server is away: what is in force stays in force, also when an agent dies meanwhile, and afterwards everything goes on.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use kube::config::Kubeconfig;
 use ringfence_tests::probe::{Answer, Probers, Question, Wire};
-use ringfence_tests::target::{Target, repository, until};
+use ringfence_tests::target::{Target, until};
 use ringfence_tests::workload::{self, Application, Wanted};
 
 use crate::stage::{SETTLE, Stage};
@@ -17,29 +19,64 @@ const PATIENCE: Duration = Duration::from_millis(300);
 const ENFORCER: &str = "ringfence-enfor";
 
 /// The API server does not move until this is dropped.
-struct Stopped;
+struct Stopped {
+    pid: u32,
+}
 
 impl Stopped {
-    fn now() -> anyhow::Result<Self> {
-        signal("-STOP")?;
-        Ok(Self)
+    fn now(target: &Target) -> anyhow::Result<Self> {
+        let stopped = Self {
+            pid: api_server(target)?,
+        };
+        stopped.signal("-STOP")?;
+        Ok(stopped)
+    }
+
+    fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill")
+            .args([signal, &self.pid.to_string()])
+            .status()?;
+        ensure!(status.success(), "the API server did not get {signal}");
+        Ok(())
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        if let Err(error) = signal("-CONT") {
+        if let Err(error) = self.signal("-CONT") {
             eprintln!("the API server may still be stopped: {error:#}");
         }
     }
 }
 
-fn signal(signal: &str) -> anyhow::Result<()> {
-    let status = std::process::Command::new(repository().join("tests/cluster/node"))
-        .args(["hub", "pkill", signal, "-x", "kube-apiserver"])
-        .status()?;
-    ensure!(status.success(), "the API server did not get {signal}");
-    Ok(())
+/// The process that serves this cluster's API, and no other's that runs beside it.
+fn api_server(target: &Target) -> anyhow::Result<u32> {
+    let kubeconfig = Kubeconfig::read_from(&target.kubeconfig)?;
+    let server = kubeconfig
+        .clusters
+        .into_iter()
+        .find_map(|named| named.cluster?.server);
+    let address = server
+        .as_deref()
+        .and_then(|server| server.strip_prefix("https://")?.split(':').next());
+    let address = address.context("the kubeconfig names no API server")?;
+    let its_own = format!("--advertise-address={address}");
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended.
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        if arguments
+            .next()
+            .is_some_and(|program| program.ends_with(b"kube-apiserver"))
+            && arguments.any(|argument| argument == its_own.as_bytes())
+        {
+            return Ok(pid);
+        }
+    }
+    anyhow::bail!("no process serves the API at {address}")
 }
 
 fn policy(name: &str, rest: &str) -> String {
@@ -113,7 +150,7 @@ async fn verdicts_hold_while_the_api_server_is_away_and_follow_it_when_it_is_bac
         .await?;
     becomes(&mut probers, &pods, [true, false]).await?;
 
-    let stopped = Stopped::now()?;
+    let stopped = Stopped::now(target)?;
     let (start, mut asked, mut killed) = (Instant::now(), 0, false);
     while start.elapsed() < AWAY {
         let reached = reach(&mut probers, &pods).await?;
