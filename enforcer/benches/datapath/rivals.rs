@@ -55,7 +55,7 @@ pub fn nftables(node: &str, policies: &Policies) {
 
 /// Only what every node with kube-proxy does anyway: it tracks connections.
 pub fn tracking(node: &str) {
-    let rules = "table ip rf { chain forward { type filter hook forward priority 0; ct state established accept\n } }";
+    let rules = "table ip rf {\nchain forward {\ntype filter hook forward priority 0;\nct state established accept\n}\n}\n";
     feed(node, &["nft", "-f", "-"], rules);
 }
 
