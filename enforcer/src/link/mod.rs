@@ -61,11 +61,16 @@ pub enum One {
 }
 
 impl One {
-    /// `None` for all other interfaces.
+    /// `None` for all other interfaces, and for a veth that is being made: of the end that comes first the kernel tells before it has a
+    /// peer, as of that which the ptp and bridge plugins put on the host.
     pub fn read(message: &LinkMessage) -> Option<Self> {
+        let is_paired = || {
+            let mut attributes = message.attributes.iter();
+            attributes.any(|attribute| matches!(attribute, LinkAttribute::Link(peer) if *peer != 0))
+        };
         match Veth::read(message) {
             Some(veth) => Some(Self::Across(veth)),
-            None => is_veth(message).then_some(Self::Within(message.header.index)),
+            None => (is_veth(message) && is_paired()).then_some(Self::Within(message.header.index)),
         }
     }
 

@@ -301,6 +301,44 @@ fn pods_veths_are_found_by_what_is_behind_them() {
 }
 
 #[test]
+fn a_veth_is_taken_for_looked_at_only_once_it_is_closed_also_if_its_end_on_the_node_is_made_first() {
+    use ringfence_enforcer::gate::Gate;
+    use ringfence_enforcer::link::watch::watch;
+    use std::sync::Arc;
+
+    alone(|| {
+        prepare();
+        let Kernel { maps, hooks, .. } = Kernel::load();
+        let hooks = Arc::new(hooks);
+        let (tell, _told) = tokio::sync::mpsc::unbounded_channel();
+        let links = Links::open().unwrap();
+        let netns = "/run/netns".into();
+        let mut gate = Gate::new(links, Arc::clone(&maps), Arc::clone(&hooks), netns, tell, []);
+        watch(move |news| gate.take(news)).unwrap();
+        run("ip netns add born");
+        // SAFETY: asks for a number.
+        let thread = unsafe { libc::gettid() };
+        run(&format!("ip netns attach node {thread}"));
+        // As a CNI plugin does it, from within the pod's namespace.
+        run("ip -n born link add eth0 type veth peer name veth1 netns node");
+        let index = std::fs::read_to_string("/sys/class/net/veth1/ifindex").unwrap();
+        let veth = index.trim().parse().unwrap();
+        assert!(!maps.is_looked_at(veth), "it is not known yet what it is");
+        run("ip link set veth1 up");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let looked_at = maps.is_looked_at(veth);
+            let attached = hooks.are_attached(veth);
+            assert!(attached || !looked_at, "it is open");
+            if looked_at {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the new veth was not closed");
+        }
+    });
+}
+
+#[test]
 fn a_new_veth_is_closed_at_once() {
     use ringfence_enforcer::gate::{Gate, Told};
     use ringfence_enforcer::link::watch::watch;
