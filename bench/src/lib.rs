@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -51,8 +52,9 @@ impl Figure {
         self
     }
 
-    pub fn at_least(mut self, bound: f64) -> Self {
-        self.bound = Some(Bound::AtLeast(bound));
+    /// As [`Self::at_most`].
+    pub fn at_least(mut self, bound: impl Into<Option<f64>>) -> Self {
+        self.bound = bound.into().map(Bound::AtLeast);
         self
     }
 
@@ -149,6 +151,26 @@ fn target() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
         PathBuf::from,
     )
+}
+
+/// The kubeconfig of the cluster to measure on: that of `KUBECONFIG`, else of the project's own, which is brought up.
+///
+/// # Errors
+/// If there is none, and none can be brought up.
+pub fn kubeconfig() -> io::Result<PathBuf> {
+    if let Some(given) = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
+        return Ok(given.into());
+    }
+    let made = Command::new("make")
+        .args(["--silent", "--no-print-directory", "cluster"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .stderr(Stdio::inherit())
+        .output()?;
+    let printed = String::from_utf8_lossy(&made.stdout).into_owned();
+    match printed.lines().last() {
+        Some(path) if made.status.success() => Ok(path.into()),
+        _ => Err(io::Error::other("there is no cluster to run on")),
+    }
 }
 
 /// The percentile of some values, by the nearest rank. 0 if there are none.

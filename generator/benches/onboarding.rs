@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // no part of the product: it may just stop
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config, ResourceExt};
+use ringfence_bench::{Report, kubeconfig, memory, percentile};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -47,25 +47,6 @@ type Figure = (&'static str, f64, &'static str, Option<f64>);
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn kubeconfig() -> PathBuf {
-    if let Some(given) = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
-        return given.into();
-    }
-    let made = Command::new("make")
-        .args(["--silent", "--no-print-directory", "cluster"])
-        .current_dir(repository())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "there is no cluster to run on");
-    String::from_utf8(made.stdout)
-        .unwrap()
-        .lines()
-        .last()
-        .unwrap()
-        .into()
 }
 
 fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) {
@@ -139,9 +120,7 @@ impl Generator {
 
     /// The most memory that it ever had, in MiB.
     fn memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        memory(self.process.id(), "VmHWM").unwrap()
     }
 
     fn kill(mut self) {
@@ -203,14 +182,9 @@ async fn stored(client: &Client, count: usize) {
     }
 }
 
-fn percentile(times: &mut [f64], part: f64) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[((times.len() - 1) as f64 * part).round() as usize]
-}
-
 #[tokio::main]
 async fn main() {
-    let kubeconfig = kubeconfig();
+    let kubeconfig = kubeconfig().unwrap();
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig).unwrap(), &options)
         .await
@@ -278,13 +252,13 @@ async fn main() {
     }
     figures.push((
         "namespace created → three policies stored, p50",
-        percentile(&mut times, 0.5),
+        percentile(&times, 50.0),
         "ms",
         Some(15.0),
     ));
     figures.push((
         "namespace created → three policies stored, p99",
-        percentile(&mut times, 0.99),
+        percentile(&times, 99.0),
         "ms",
         Some(50.0),
     ));
@@ -304,13 +278,8 @@ async fn main() {
             }
         }
     }
-    figures.push(("drift repaired, p50", percentile(&mut times, 0.5), "ms", None));
-    figures.push((
-        "drift repaired, p99",
-        percentile(&mut times, 0.99),
-        "ms",
-        Some(50.0),
-    ));
+    figures.push(("drift repaired, p50", percentile(&times, 50.0), "ms", None));
+    figures.push(("drift repaired, p99", percentile(&times, 99.0), "ms", Some(50.0)));
 
     let burst: Vec<String> = (0..BURST).map(|n| format!("bench-burst-{n}")).collect();
     create(&client, &burst).await;
@@ -417,13 +386,13 @@ async fn main() {
     }
     figures.push((
         "among many: created → three policies stored, p50",
-        percentile(&mut times, 0.5),
+        percentile(&times, 50.0),
         "ms",
         Some(15.0),
     ));
     figures.push((
         "among many: created → three policies stored, p99",
-        percentile(&mut times, 0.99),
+        percentile(&times, 99.0),
         "ms",
         Some(50.0),
     ));
@@ -449,26 +418,9 @@ async fn main() {
 }
 
 fn write(figures: &[Figure], namespaces: usize) {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let path = target.join("bench/results.jsonl");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let mut results = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .unwrap();
-    for (figure, value, unit, bound) in figures {
-        let within = bound.map(|bound| *value <= bound);
-        let beside = BTreeMap::from([("namespaces", namespaces)]);
-        let line = json!({"component": "generator", "figure": figure, "value": value, "unit": unit, "bound": bound,
-            "within": within, "beside": beside});
-        writeln!(results, "{line}").unwrap();
-        let verdict = match (bound, within) {
-            (Some(bound), Some(true)) => format!("within {bound} {unit}"),
-            (Some(bound), _) => format!("MISSED {bound} {unit}"),
-            _ => String::new(),
-        };
-        println!("{figure:78} {value:10.3} {unit:4} {verdict}");
+    let mut report = Report::new("generator").unwrap();
+    for (name, value, unit, bound) in figures {
+        let figure = ringfence_bench::Figure::new(*name, *value, unit).at_most(*bound);
+        report.say(figure.beside("namespaces", namespaces)).unwrap();
     }
 }

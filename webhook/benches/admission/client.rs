@@ -13,7 +13,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::process::{NAME, Webhook};
-use crate::report::{Bound, Figure, percentile};
+use ringfence_bench::Figure;
+
+use crate::report::percentile;
 use crate::reviews::Review;
 
 /// How long it is asked before anything is counted.
@@ -74,40 +76,34 @@ impl Load {
         }
     }
 
-    pub fn figures(mut self, name: &str, bounds: bool) -> Vec<Figure> {
-        let bound = |bound| if bounds { bound } else { Bound::None };
-        let mut times: Vec<f64> = self.answered.iter().map(|(_, time)| *time).collect();
+    pub fn figures(self, name: &str, bounds: bool) -> Vec<Figure> {
+        let bound = |bound| bounds.then_some(bound);
+        let times: Vec<f64> = self.answered.iter().map(|(_, time)| *time).collect();
         vec![
-            Figure::new(
-                format!("{name}: requests a second"),
-                self.per_second,
-                "/s",
-                bound(Bound::AtLeast(10_000.0)),
-            ),
+            Figure::new(format!("{name}: requests a second"), self.per_second, "/s")
+                .at_least(bound(10_000.0)),
             Figure::new(
                 format!("{name}: judgement, p50 at the server"),
-                percentile(&mut self.judged, 0.5),
+                percentile(&self.judged, 0.5),
                 "ms",
-                Bound::None,
             ),
             Figure::new(
                 format!("{name}: judgement, p99 at the server"),
-                percentile(&mut self.judged, 0.99),
+                percentile(&self.judged, 0.99),
                 "ms",
-                bound(Bound::AtMost(1.0)),
-            ),
+            )
+            .at_most(bound(1.0)),
             Figure::new(
                 format!("{name}: answer, p50 at the client"),
-                percentile(&mut times, 0.5),
+                percentile(&times, 0.5),
                 "ms",
-                Bound::None,
             ),
             Figure::new(
                 format!("{name}: answer, p99 at the client"),
-                percentile(&mut times, 0.99),
+                percentile(&times, 0.99),
                 "ms",
-                bound(Bound::AtMost(5.0)),
-            ),
+            )
+            .at_most(bound(5.0)),
         ]
     }
 

@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use client::Load;
 use process::Webhook;
-use report::{Bound, Figure, report};
+use report::report;
 use reviews::Review;
+use ringfence_bench::Figure;
 use stand_in::Objects;
 
 /// What engines of today are asked with: an API server keeps up to 25 connections, and each of its requests waits for its answer.
@@ -36,18 +37,15 @@ async fn main() {
     println!("with an empty view: done");
     let api_server = stand_in::serve(Objects::large()).await;
     let webhook = Webhook::start(api_server, "127.0.0.1").await;
-    figures.push(Figure::new(
-        "start → ready, among 10,000 pods",
-        webhook.ready.as_secs_f64(),
-        "s",
-        Bound::AtMost(1.0),
-    ));
-    figures.push(Figure::new(
-        "resident once ready",
-        webhook.resident(),
-        "MiB",
-        Bound::None,
-    ));
+    figures.push(
+        Figure::new(
+            "start → ready, among 10,000 pods",
+            webhook.ready.as_secs_f64(),
+            "s",
+        )
+        .at_most(1.0),
+    );
+    figures.push(Figure::new("resident once ready", webhook.resident(), "MiB"));
     for (name, reviews, bounds) in [
         ("pods and workloads", Review::pods(), false),
         ("NetworkPolicies", Review::policies(), false),
@@ -61,23 +59,24 @@ async fn main() {
         }
         figures.extend(load.figures(name, bounds));
     }
-    figures.push(Figure::new(
-        "resident among 10,000 pods, after these loads",
-        webhook.resident(),
-        "MiB",
-        Bound::AtMost(150.0),
-    ));
+    figures.push(
+        Figure::new(
+            "resident among 10,000 pods, after these loads",
+            webhook.resident(),
+            "MiB",
+        )
+        .at_most(150.0),
+    );
     figures.push(Figure::new(
         "resident among 10,000 pods, at its peak",
         webhook.peak(),
         "MiB",
-        Bound::None,
     ));
     webhook.stop();
     if std::env::var("RINGFENCE_BENCH_CLUSTER").as_deref() != Ok("none") {
         through::measure(&mut figures).await;
     }
-    report(&figures);
+    report(figures);
 }
 
 /// With nothing in view.
@@ -85,11 +84,13 @@ async fn idle(figures: &mut Vec<Figure>) {
     let api_server = stand_in::serve(Objects::none()).await;
     let webhook = Webhook::start(api_server, "127.0.0.1").await;
     Load::run(&webhook, &Review::mixed(), CONNECTIONS, Duration::from_secs(1)).await;
-    figures.push(Figure::new(
-        "resident with an empty view, after 1 s of load",
-        webhook.resident(),
-        "MiB",
-        Bound::AtMost(40.0),
-    ));
+    figures.push(
+        Figure::new(
+            "resident with an empty view, after 1 s of load",
+            webhook.resident(),
+            "MiB",
+        )
+        .at_most(40.0),
+    );
     webhook.stop();
 }

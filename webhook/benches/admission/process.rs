@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -79,22 +78,15 @@ impl Webhook {
 
     /// The memory that it has, in MiB.
     pub fn resident(&self) -> f64 {
-        self.memory("VmRSS:")
+        self.memory("VmRSS")
     }
 
     pub fn peak(&self) -> f64 {
-        self.memory("VmHWM:")
+        self.memory("VmHWM")
     }
 
-    fn memory(&self, field: &str) -> f64 {
-        let status = std::fs::read_to_string(
-            Path::new("/proc")
-                .join(self.child.id().to_string())
-                .join("status"),
-        );
-        let status = status.unwrap();
-        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    fn memory(&self, which: &str) -> f64 {
+        ringfence_bench::memory(self.child.id(), which).unwrap()
     }
 
     /// Ends it.

@@ -2,8 +2,6 @@
 //! left out.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use k8s_openapi::ByteString;
@@ -17,7 +15,9 @@ use serde_json::{from_value, json};
 
 use crate::large;
 use crate::process::Webhook;
-use crate::report::{Bound, Figure, percentile};
+use ringfence_bench::Figure;
+
+use crate::report::percentile;
 use crate::stand_in::{self, Objects};
 
 /// In view of the webhook, as the large cluster has it.
@@ -26,25 +26,6 @@ const LEFT_OUT: &str = "ringfence-bench-left-out";
 const CONFIGURATION: &str = "ringfence-bench";
 /// Pairs of requests at each number of clients.
 const PAIRS: usize = 2_000;
-
-fn kubeconfig() -> PathBuf {
-    if let Some(given) = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
-        return given.into();
-    }
-    let made = Command::new("make")
-        .args(["--silent", "--no-print-directory", "cluster"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "there is no cluster to run on");
-    String::from_utf8(made.stdout)
-        .unwrap()
-        .lines()
-        .last()
-        .unwrap()
-        .into()
-}
 
 /// The address by which the API server reaches this machine.
 fn own_address(api_server: &str) -> String {
@@ -55,9 +36,12 @@ fn own_address(api_server: &str) -> String {
 
 pub async fn measure(figures: &mut Vec<Figure>) {
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig()).unwrap(), &options)
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(
+        Kubeconfig::read_from(ringfence_bench::kubeconfig().unwrap()).unwrap(),
+        &options,
+    )
+    .await
+    .unwrap();
     let uri = config.cluster_url.clone();
     let own = own_address(&format!(
         "{}:{}",
@@ -88,15 +72,15 @@ pub async fn measure(figures: &mut Vec<Figure>) {
     // Until the API server has taken notice of it, nothing is judged.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     webhook.judged();
-    for (clients, p50, p99) in [(1, 1.0, Bound::AtMost(3.0)), (20, 2.0, Bound::None)] {
-        let (mut judged, mut left_out) = both(&client, clients).await;
-        for (part, name, bound) in [(0.5, "p50", Bound::AtMost(p50)), (0.99, "p99", p99)] {
-            let (with, without) = (percentile(&mut judged, part), percentile(&mut left_out, part));
+    for (clients, p50, p99) in [(1, 1.0, Some(3.0)), (20, 2.0, None)] {
+        let (judged, left_out) = both(&client, clients).await;
+        for (part, name, bound) in [(0.5, "p50", Some(p50)), (0.99, "p99", p99)] {
+            let (with, without) = (percentile(&judged, part), percentile(&left_out, part));
             println!(
                 "through the API server, {clients} clients, {name}: {with:.3} ms judged, {without:.3} ms left out"
             );
             let name = format!("added by way of the API server, {clients} at a time, {name}");
-            figures.push(Figure::new(name, with - without, "ms", bound));
+            figures.push(Figure::new(name, with - without, "ms").at_most(bound));
         }
     }
     let judged = webhook.judged().len();
