@@ -5,6 +5,7 @@ use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -142,18 +143,18 @@ impl Keeper {
     pub async fn reconcile(&mut self, now: OffsetDateTime) -> Result<(), Error> {
         let authority = self.keep_authority(now).await?;
         self.known = Some(authority.clone());
-        let leaf = self.keep_leaf(&authority, now).await?;
+        // Trust comes first: what a new CA signs is of no use to whoever has not heard of it.
+        let trust = self.spread(&authority.pem()).await;
+        let leaf = self.keep_leaf(&authority, trust.as_ref().ok(), now).await?;
         if self.current.as_ref() != Some(&leaf) {
             self.served.set(&leaf)?;
             tracing::info!(until = %leaf.certificate.not_after, "a serving certificate is in use");
             self.current = Some(leaf.clone());
         }
-        let bundle = authority.pem();
-        let validating = self.trust::<ValidatingWebhookConfiguration>(&bundle).await?;
-        let mutating = self.trust::<MutatingWebhookConfiguration>(&bundle).await?;
+        let trusted = trust? != Trust::Nowhere;
         self.status.send_replace(Some(Status {
             serving: true,
-            trusted: validating || mutating,
+            trusted,
             leaf_not_after: leaf.certificate.not_after,
             authority_not_after: authority.newest().map_or(now, |newest| newest.not_after),
         }));
@@ -188,7 +189,13 @@ impl Keeper {
         Err(Error::Contended { what: WHAT })
     }
 
-    async fn keep_leaf(&self, authority: &Authority, now: OffsetDateTime) -> Result<Leaf, Error> {
+    /// While it is not known that the bundle is everywhere, what is merely due stays as it is.
+    async fn keep_leaf(
+        &self,
+        authority: &Authority,
+        trust: Option<&Trust>,
+        now: OffsetDateTime,
+    ) -> Result<Leaf, Error> {
         const WHAT: &str = "the serving certificate's Secret";
         let Settings { names, lifetimes, .. } = &self.settings;
         for _ in 0..ATTEMPTS {
@@ -199,6 +206,8 @@ impl Keeper {
             let lost = stored.is_none();
             let stored = stored.or_else(|| self.current.clone());
             let reason = plan::leaf(stored.as_ref(), authority, names, lifetimes, now);
+            let spread = matches!(trust, Some(Trust::There | Trust::Nowhere)) || authority.bundle.len() < 2;
+            let reason = reason.filter(|reason| spread || !reason.can_wait());
             let wanted = match (stored, reason) {
                 (Some(stored), None) if !lost => return Ok(stored),
                 (Some(stored), None) => stored,
@@ -218,8 +227,14 @@ impl Keeper {
         Err(Error::Contended { what: WHAT })
     }
 
-    /// Puts the bundle into every webhook of our configuration; whether there is one.
-    async fn trust<K>(&self, bundle: &str) -> Result<bool, Error>
+    /// Puts the bundle into every webhook of our configurations.
+    async fn spread(&self, bundle: &str) -> Result<Trust, Error> {
+        let validating = self.trust::<ValidatingWebhookConfiguration>(bundle).await?;
+        let mutating = self.trust::<MutatingWebhookConfiguration>(bundle).await?;
+        Ok(validating.max(mutating))
+    }
+
+    async fn trust<K>(&self, bundle: &str) -> Result<Trust, Error>
     where
         K: Resource<DynamicType = ()>,
     {
@@ -228,12 +243,13 @@ impl Keeper {
         let resource = kube::api::ApiResource::erase::<K>(&());
         let configurations: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         let Some(configuration) = configurations.get_opt(name).await.map_err(|e| api(WHAT, e))? else {
-            return Ok(false);
+            return Ok(Trust::Nowhere);
         };
         let encoded = serde_json::to_value(k8s_openapi::ByteString(bundle.as_bytes().to_vec()));
         let encoded = encoded.unwrap_or_default();
         let Some(webhooks) = untrusting(&configuration.data, &encoded) else {
-            return Ok(true);
+            self.let_go(&configurations, &configuration).await;
+            return Ok(Trust::There);
         };
         let patch = json!({
             "apiVersion": K::api_version(&()),
@@ -242,13 +258,48 @@ impl Keeper {
             "webhooks": webhooks,
         });
         let params = PatchParams::apply(MANAGER).force();
-        configurations
+        let written = configurations
             .patch(name, &params, &Patch::Apply(&patch))
             .await
             .map_err(|e| api(WHAT, e))?;
         tracing::info!(configuration = %name, kind = %K::kind(&()), "put the CA's bundle into every webhook");
-        Ok(true)
+        self.let_go(&configurations, &written).await;
+        Ok(Trust::Fresh)
     }
+
+    /// Takes our name from what we wrote. A webhook that the next version leaves out or renames would otherwise be kept for our sake, as a
+    /// name and a bundle, which the API server refuses, and with it the upgrade. Where somebody else is first it is for the next look.
+    async fn let_go(&self, configurations: &Api<DynamicObject>, configuration: &DynamicObject) {
+        let Some(others) = without_us(configuration) else {
+            return;
+        };
+        let name = &self.settings.configuration;
+        let version = &configuration.metadata.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version, "managedFields": others}});
+        let params = PatchParams::default();
+        if let Err(error) = configurations.patch(name, &params, &Patch::Merge(&patch)).await {
+            tracing::debug!(%error, "the webhook configuration still names us as an owner");
+        }
+    }
+}
+
+/// How far the bundle has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    /// There is no configuration that could carry it.
+    Nowhere,
+    /// All webhooks have it, and had it before.
+    There,
+    /// Some were given it just now.
+    Fresh,
+}
+
+/// Who else owns what of the configuration, if we are among the owners. (The last one stays: without any, the API server would begin anew.)
+fn without_us(configuration: &DynamicObject) -> Option<Vec<ManagedFieldsEntry>> {
+    let all = configuration.metadata.managed_fields.as_ref()?;
+    let ours = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(MANAGER);
+    let others: Vec<ManagedFieldsEntry> = all.iter().filter(|entry| !ours(entry)).cloned().collect();
+    (!others.is_empty() && others.len() < all.len()).then_some(others)
 }
 
 /// What to apply so that every webhook has the bundle; `None` if all have it.

@@ -29,6 +29,8 @@ struct State {
     versions: u64,
     writes: Vec<String>,
     down: bool,
+    /// Configurations can be read, and not written.
+    sealed: bool,
 }
 
 impl Server {
@@ -134,7 +136,15 @@ impl State {
                 self.store(path.to_owned(), object)
             }
             ("PUT", _) => failure(StatusCode::CONFLICT, "Conflict"),
+            ("PATCH", _) if self.sealed => failure(StatusCode::FORBIDDEN, "Forbidden"),
+            ("PATCH", Some(mut stored)) if object["webhooks"].is_null() => {
+                stored["metadata"]["managedFields"] = object["metadata"]["managedFields"].clone();
+                self.store(path.to_owned(), stored)
+            }
             ("PATCH", Some(mut stored)) => {
+                if let Some(owners) = stored["metadata"]["managedFields"].as_array_mut() {
+                    owners.push(json!({"manager": MANAGER, "operation": "Apply"}));
+                }
                 for ours in object["webhooks"].as_array().unwrap() {
                     let theirs = stored["webhooks"].as_array_mut().unwrap();
                     let theirs = theirs
@@ -169,7 +179,7 @@ async fn the_first_replica_creates_everything_and_again_changes_nothing() {
     server.install_configuration();
     let mut keeper = server.keeper();
     keeper.reconcile(now()).await.unwrap();
-    assert_eq!(server.writes(), ["ca", "tls", "ringfence"]);
+    assert_eq!(server.writes(), ["ca", "ringfence", "tls"]);
     let bundle = server.secret("ca", "ca.crt");
     assert_eq!(server.trusted(), [bundle.clone(), bundle]);
     assert!(keeper.status().borrow().as_ref().unwrap().trusted);
@@ -196,6 +206,59 @@ async fn replicas_that_start_at_once_agree() {
     }
     let bundle = server.secret("ca", "ca.crt");
     assert!(server.trusted().iter().all(|trusted| *trusted == bundle));
+}
+
+#[tokio::test]
+async fn it_stays_no_owner_of_what_whoever_installs_may_take_away_again() {
+    let server = Server::default();
+    server.install_configuration();
+    let installer = json!([{"manager": "kubectl", "operation": "Apply"}]);
+    let owners = |server: &Server| {
+        server.with(|state| state.objects[CONFIGURATION]["metadata"]["managedFields"].clone())
+    };
+    server.with(|state| {
+        let configuration = state.objects.get_mut(CONFIGURATION).unwrap();
+        configuration["metadata"]["managedFields"] = installer.clone();
+    });
+    let mut keeper = server.keeper();
+    keeper.reconcile(now()).await.unwrap();
+    assert_eq!(server.trusted()[0], server.secret("ca", "ca.crt"));
+    assert_eq!(owners(&server), installer);
+    // Nor of what an older version wrote.
+    server.with(|state| {
+        let configuration = state.objects.get_mut(CONFIGURATION).unwrap();
+        let owners = configuration["metadata"]["managedFields"].as_array_mut().unwrap();
+        owners.push(json!({"manager": MANAGER, "operation": "Apply"}));
+    });
+    keeper.reconcile(now()).await.unwrap();
+    assert_eq!(owners(&server), installer);
+    server.writes();
+    keeper.reconcile(now()).await.unwrap();
+    assert!(server.writes().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_ca_signs_nothing_while_its_bundle_cannot_be_spread() {
+    let server = Server::default();
+    server.install_configuration();
+    let mut keeper = server.keeper();
+    keeper.reconcile(now()).await.unwrap();
+    // A leaf of the old CA that is due only after the new one could sign for long.
+    let before_rotation = now() + Duration::days(3 * 365 + 110);
+    keeper.reconcile(before_rotation).await.unwrap();
+    let old = keeper.current.clone();
+    server.with(|state| state.sealed = true);
+    let due = now() + Duration::days(3 * 365 + 175);
+    let failed = keeper.reconcile(due).await;
+    assert!(failed.is_err());
+    let later = due + Duration::days(1);
+    assert!(keeper.reconcile(later).await.is_err());
+    assert_eq!(keeper.current, old, "what is in use is trusted still");
+    server.with(|state| state.sealed = false);
+    keeper.reconcile(later).await.unwrap();
+    assert_eq!(keeper.current, old, "it was told of only now");
+    keeper.reconcile(later + Duration::minutes(1)).await.unwrap();
+    assert_ne!(keeper.current, old);
 }
 
 #[tokio::test]
@@ -257,7 +320,7 @@ async fn a_replica_that_finds_spoilt_secrets_at_its_start_issues_anew() {
         secret["data"] = json!({});
     });
     server.keeper().reconcile(now()).await.unwrap();
-    assert_eq!(server.writes(), ["ca", "tls", "ringfence"]);
+    assert_eq!(server.writes(), ["ca", "ringfence", "tls"]);
 }
 
 #[tokio::test]

@@ -20,5 +20,5 @@ pub mod serve;
 mod store;
 
 pub use keeper::{Keeper, Settings, Status};
-pub use mounted::Mounted;
-pub use serve::{Oldest, Served, Tls};
+pub use mounted::{Mounted, MountedClients};
+pub use serve::{Clients, Oldest, Served, Tls};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::keeper::Status;
-use crate::serve::{self, Served};
+use crate::serve::{self, Clients, Served};
 use crate::{authority, keeper};
 
 /// How often the files are looked at.
@@ -93,6 +93,49 @@ impl Mounted {
     }
 }
 
+/// Follows the file with the CAs that clients' certificates must come from.
+pub struct MountedClients {
+    path: PathBuf,
+    clients: Clients,
+    read: Vec<u8>,
+}
+
+impl MountedClients {
+    /// Follows a file of which this was read.
+    pub fn new(path: impl Into<PathBuf>, clients: Clients, read: Vec<u8>) -> Self {
+        Self {
+            path: path.into(),
+            clients,
+            read,
+        }
+    }
+
+    /// Takes what is there, for ever. What cannot be used leaves what was before.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "the CAs of clients cannot be used; those from before stay in force");
+            }
+        }
+    }
+
+    /// Looks once; whether others count from now on.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or holds no CA.
+    pub async fn look(&mut self) -> Result<bool, Error> {
+        let read = file(&self.path).await?;
+        if read == self.read {
+            return Ok(false);
+        }
+        self.clients.set(&read)?;
+        self.read = read;
+        tracing::info!("other CAs of clients are in force");
+        Ok(true)
+    }
+}
+
 async fn file(path: &Path) -> Result<Vec<u8>, Error> {
     tokio::fs::read(path).await.map_err(|source| Error::File {
         path: path.to_owned(),
@@ -124,6 +167,24 @@ mod tests {
         let now = OffsetDateTime::now_utc();
         let authority = Authority::issue(&[], now, Duration::days(100)).unwrap();
         Leaf::issue(&authority, &["a.svc".to_owned()], now, Duration::days(days)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn other_cas_of_clients_are_taken_over_and_what_is_none_changes_nothing() {
+        let now = OffsetDateTime::now_utc();
+        let ca = || Authority::issue(&[], now, Duration::days(1)).unwrap().pem();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.crt");
+        let first = ca();
+        std::fs::write(&path, &first).unwrap();
+        let clients = Clients::of(first.as_bytes()).unwrap();
+        let mut mounted = MountedClients::new(&path, clients, first.into_bytes());
+        assert!(!mounted.look().await.unwrap());
+        std::fs::write(&path, "no PEM").unwrap();
+        assert!(mounted.look().await.is_err());
+        std::fs::write(&path, ca()).unwrap();
+        assert!(mounted.look().await.unwrap());
+        assert!(!mounted.look().await.unwrap());
     }
 
     #[tokio::test]

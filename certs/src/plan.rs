@@ -52,6 +52,13 @@ pub enum Reason {
     Untrusted,
 }
 
+impl Reason {
+    /// Whether what is there can be used for a while longer.
+    pub fn can_wait(self) -> bool {
+        matches!(self, Self::Due | Self::Long)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, crypto};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion, crypto,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::authority::Leaf;
@@ -36,11 +43,87 @@ pub enum Oldest {
 }
 
 /// How TLS is spoken.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Tls {
     pub oldest: Oldest,
-    /// The CAs, as PEM, one of which must have signed the certificate that a client shows; `None`: clients need none.
-    pub clients: Option<Vec<u8>>,
+    /// The CAs one of which must have signed the certificate that a client shows; `None`: clients need none.
+    pub clients: Option<Clients>,
+}
+
+/// Whom clients' certificates must come from, exchangeable at any time. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    current: Arc<ArcSwap<Arc<dyn ClientCertVerifier>>>,
+}
+
+impl Clients {
+    /// CAs, as PEM.
+    ///
+    /// # Errors
+    /// If they cannot be read, or there are none.
+    pub fn of(pem: &[u8]) -> Result<Self, Error> {
+        Ok(Self {
+            current: Arc::new(ArcSwap::from_pointee(verifier(pem)?)),
+        })
+    }
+
+    /// Takes others from the next connection on. What cannot be read changes nothing.
+    ///
+    /// # Errors
+    /// If they cannot be read, or there are none.
+    pub fn set(&self, pem: &[u8]) -> Result<(), Error> {
+        self.current.store(Arc::new(verifier(pem)?));
+        Ok(())
+    }
+}
+
+fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mut roots = RootCertStore::empty();
+    for der in CertificateDer::pem_slice_iter(pem) {
+        roots.add(der?)?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()));
+    Ok(builder.build()?)
+}
+
+impl ClientCertVerifier for Clients {
+    /// None: a client shows what it has.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.current
+            .load()
+            .verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.current.load().verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.current.load().verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.current.load().supported_verify_schemes()
+    }
 }
 
 /// What is served. Clones serve the same.
@@ -74,27 +157,23 @@ impl Served {
     /// The configuration of a server that serves it, by HTTP/2 or HTTP/1.1.
     ///
     /// # Errors
-    /// If the provider of cryptography supports no version of TLS, or the clients' CAs cannot be read.
+    /// If the provider of cryptography supports no version of TLS.
     pub fn config(&self, tls: &Tls) -> Result<ServerConfig, Error> {
         let versions: &[&'static SupportedProtocolVersion] = match tls.oldest {
             Oldest::Tls12 => &[&TLS13, &TLS12],
             Oldest::Tls13 => &[&TLS13],
         };
-        let provider = Arc::new(provider());
         let builder =
-            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+            ServerConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(versions)?;
         let builder = match &tls.clients {
             None => builder.with_no_client_auth(),
-            Some(pem) => {
-                let mut roots = RootCertStore::empty();
-                for der in CertificateDer::pem_slice_iter(pem) {
-                    roots.add(der?)?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                builder.with_client_cert_verifier(verifier.build()?)
-            }
+            Some(clients) => builder.with_client_cert_verifier(Arc::new(clients.clone())),
         };
         let mut config = builder.with_cert_resolver(Arc::new(self.clone()));
+        if tls.clients.is_some() {
+            // A connection that goes on with what an earlier one agreed on would not be asked for its certificate.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        }
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -124,11 +203,7 @@ mod tests {
             "no PEM",
             "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
         ] {
-            let tls = Tls {
-                clients: Some(pem.as_bytes().to_vec()),
-                ..Tls::default()
-            };
-            assert!(Served::default().config(&tls).is_err(), "{pem}");
+            assert!(Clients::of(pem.as_bytes()).is_err(), "{pem}");
         }
     }
 

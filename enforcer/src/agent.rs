@@ -55,6 +55,7 @@ pub struct Ready {
     pub view: Condition,
     pub rules: Condition,
     pub pods: Condition,
+    pub filters: Condition,
 }
 
 pub struct Agent {
@@ -84,8 +85,9 @@ pub struct Agent {
     results: Results,
     /// When the first change was heard of that is not in force yet.
     heard: Arc<Mutex<Option<Instant>>>,
-    /// Until what agents before left was swept.
-    pins: Option<Pins>,
+    pins: Pins,
+    /// What agents before left was swept.
+    tidied: bool,
     /// The veths that were there when this agent began.
     present: Vec<u32>,
 }
@@ -121,7 +123,8 @@ impl Agent {
             closed: BTreeMap::new(),
             results,
             heard: Arc::default(),
-            pins: Some(pins),
+            pins,
+            tidied: false,
             present: Vec::new(),
         }
     }
@@ -177,6 +180,7 @@ impl Agent {
                 one = news.recv() => match one {
                     Some(one) => {
                         told = true;
+                        self.pace.heard();
                         self.hear(one, &mut news);
                     }
                     None => return,
@@ -187,6 +191,7 @@ impl Agent {
             let result = tokio::task::block_in_place(|| self.turn(told));
             if let Err(error) = result {
                 self.metrics.failures.with_label_values(&[error.kind()]).inc();
+                self.ready.rules.set(false);
                 tracing::error!(%error, kind = error.kind(), "the rules could not be brought into force; those before stay; trying again");
                 self.pace.failed(Instant::now());
             }
@@ -286,20 +291,19 @@ impl Agent {
         )?;
         // Only now, so that a veth which was open so far meets its rules at once and nothing before them.
         let attached = self.attach();
-        while let Some(ifindex) = self.gone.pop_first() {
-            self.maps.evict(ifindex)?;
-        }
         if look {
             self.let_go()?;
         }
         seated.and(attached)?;
-        if let Some(pins) = self.pins.take() {
-            self.tidy(&pins)?;
+        if !self.tidied {
+            self.tidy()?;
+            self.tidied = true;
             // Those that were there before are under their rules now, or nobody's; whatever comes is closed from its first packet on.
             self.present
                 .iter()
                 .for_each(|ifindex| self.maps.look_at(*ifindex));
             self.maps.arm();
+            self.ready.filters.set(true);
         }
         if done.flips > 0 {
             self.metrics.rules_revision.inc();

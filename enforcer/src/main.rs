@@ -83,6 +83,7 @@ async fn run() -> anyhow::Result<()> {
         view: readiness.condition("view"),
         rules: readiness.condition("rules"),
         pods: readiness.condition("pods"),
+        filters: readiness.condition("filters"),
     };
     let proved = readiness.condition("proof");
     let metrics = Metrics::new(&registry)?;

@@ -33,6 +33,8 @@ pub struct Pods {
     by_name: BTreeMap<Key, PodIx>,
     /// Whether a pod has no address yet.
     unaddressed: bool,
+    /// Addresses that, as the container runtime knows, are of pods which are not known here.
+    strangers: BTreeSet<IpAddr>,
 }
 
 /// That a pod has an address, as the container runtime knows it: earlier than the API, and by the pod's uid.
@@ -70,18 +72,17 @@ impl Pods {
         self.unaddressed
     }
 
-    /// Takes what the container runtime knows. Of an address that it knows it has the last word: the API may not have the new
-    /// pod's yet, and still have a pod that is gone. A pod that is not known at all leaves its address unknown, and so closed.
+    /// Takes what the container runtime knows, of each address the latest last. Of an address that it knows it has the last word: the API
+    /// may not have the new pod's yet, and still have a pod that is gone. A pod that is not known at all leaves its address unknown,
+    /// and so closed.
     pub fn learn<'a>(&mut self, claims: impl Iterator<Item = &'a Claim>) {
-        let mut learned = BTreeMap::new();
+        let mut learned: BTreeMap<IpAddr, Option<PodIx>> = BTreeMap::new();
         for Claim { address, uid, name } in claims {
             // A static pod has another uid in the API than on its node.
             let as_static = || self.by_address.get(address).and_then(|_| self.by_name.get(name));
-            match self.by_uid.get(uid).or_else(as_static) {
-                Some(index) => claim(&mut learned, &self.all, *address, *index),
-                None => drop(learned.entry(*address).or_insert(None)),
-            }
+            learned.insert(*address, self.by_uid.get(uid).or_else(as_static).copied());
         }
+        self.strangers.clear();
         for (address, index) in learned {
             match index {
                 Some(index) => {
@@ -90,7 +91,10 @@ impl Pods {
                         pod.addresses.add(address);
                     }
                 }
-                None => drop(self.by_address.remove(&address)),
+                None => {
+                    self.by_address.remove(&address);
+                    self.strangers.insert(address);
+                }
             }
         }
     }
@@ -102,6 +106,11 @@ impl Pods {
 
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Whether it is the address of a pod that the API has not told of yet.
+    pub fn is_strangers(&self, address: &IpAddr) -> bool {
+        self.strangers.contains(address)
     }
 
     pub fn has(&self, address: &IpAddr) -> bool {
@@ -145,6 +154,8 @@ pub struct Seat {
     pub address: Option<IpAddr>,
     /// Since when it is closed for not being known.
     pub closed: Option<Instant>,
+    /// It is a pod's of which the API has not told yet: closed until it does, however long.
+    pub strangers: bool,
     /// Whether this agent's programs stand there.
     pub attached: bool,
 }
@@ -173,6 +184,7 @@ impl Seats {
                 veth,
                 address,
                 closed,
+                strangers: false,
                 attached: false,
             },
         );
@@ -196,6 +208,7 @@ impl Seats {
                 veth: *veth,
                 address: None,
                 closed: None,
+                strangers: false,
                 attached: false,
             });
             seat.veth = *veth;
@@ -217,18 +230,18 @@ impl Seats {
         pods.is_one_unaddressed() || self.missing(pods) > 0
     }
 
-    /// How many addresses are of pods that have no veth.
+    /// How many pods have an address, and no veth by any.
     pub fn missing(&self, pods: &Pods) -> usize {
-        let seated: BTreeSet<IpAddr> = self
-            .all
-            .values()
-            .filter_map(|seat| seat.address)
-            .flat_map(|address| pods.addresses(&address).iter())
+        let addresses = self.all.values().filter_map(|seat| seat.address);
+        let seated: BTreeSet<PodIx> = addresses
+            .filter_map(|address| pods.by_address.get(&address).copied().flatten())
             .collect();
-        pods.by_address
-            .keys()
-            .filter(|address| !seated.contains(address))
-            .count()
+        let addressed = pods
+            .all
+            .iter()
+            .zip(0..)
+            .filter(|(pod, _)| !pod.addresses.is_empty());
+        addressed.filter(|(_, index)| !seated.contains(index)).count()
     }
 
     /// Closed veths that are nobody's: every pod has its own, and has had time to get it.
@@ -240,7 +253,7 @@ impl Seats {
         let closed = self
             .all
             .values()
-            .filter(|seat| seat.address.is_none() && seat.closed.is_some_and(over));
+            .filter(|seat| seat.address.is_none() && !seat.strangers && seat.closed.is_some_and(over));
         closed.map(|seat| seat.veth.ifindex).collect()
     }
 }
@@ -351,6 +364,42 @@ mod tests {
         let mut unknown = pods(&list[..1]);
         unknown.learn([claim("10.0.0.1", "new", "new")].iter());
         assert!(!unknown.has(&given), "closed until the API tells of the new pod");
+    }
+
+    #[test]
+    fn of_two_results_for_an_address_the_later_counts() {
+        let mut known = pods(&[("new", "10.0.0.1", (Some(1), None))]);
+        known.learn([claim("10.0.0.1", "gone", "gone"), claim("10.0.0.1", "new", "new")].iter());
+        assert_eq!(
+            known.rulesets(&"10.0.0.1".parse().unwrap()),
+            Some((Some(1), None))
+        );
+        let mut left = pods(&[("new", "10.0.0.1", (Some(1), None))]);
+        left.learn([claim("10.0.0.1", "gone", "gone")].iter());
+        let mut seats = Seats::default();
+        seats.resume(veth(5, 1), None, Instant::now());
+        assert_eq!(seats.missing(&left), 1, "it is closed, and that has to be said");
+    }
+
+    #[test]
+    fn a_pod_that_the_api_has_not_told_of_stays_closed_however_long() {
+        let (start, after) = (Instant::now(), Duration::from_secs(10));
+        let mut seats = Seats::default();
+        seats.resume(veth(5, 1), Some("10.0.0.1".parse().unwrap()), start);
+        seats.resume(veth(6, 2), None, start);
+        let mut known = pods(&[("a", "10.0.0.1", (None, None))]);
+        known.learn(
+            [
+                claim("10.0.0.1", "a", "a"),
+                claim("10.0.0.2", "unknown", "unknown"),
+            ]
+            .iter(),
+        );
+        assert!(known.is_strangers(&"10.0.0.2".parse().unwrap()));
+        if let Some(seat) = seats.get_mut(6) {
+            seat.strangers = true;
+        }
+        assert_eq!(seats.nobodys(&known, after, start + after), [] as [u32; 0]);
     }
 
     #[test]

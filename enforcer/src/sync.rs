@@ -77,6 +77,13 @@ impl<S: Store> Sync<S> {
         self.state.as_ref()
     }
 
+    /// Takes note that an endpoint is no more, and its word with it.
+    pub fn forget(&mut self, ifindex: u32) {
+        if let Some(state) = &mut self.state {
+            state.words.remove(&ifindex);
+        }
+    }
+
     /// Takes note of what changed of the rules. Nothing is in force before [`Self::apply`].
     pub fn take(&mut self, delta: &Delta) {
         // What cannot be numbered is said when it is to be applied.

@@ -38,9 +38,8 @@ pub fn run(data: &[u8]) {
     };
     let routes = routes(&mut draw);
     let place = Place {
-        name: "x",
-        namespace: &namespace,
         routes: &routes,
+        ..Place::of("x", &namespace)
     };
     let mut cluster = Cluster::default();
     cluster.apply(&object);

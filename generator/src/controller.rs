@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use ringfence_netpol::baseline::object::PolicyRecord;
-use ringfence_netpol::baseline::plan::{Action, Plan, Problem, Why, plan, stored};
+use ringfence_netpol::baseline::plan::{Action, Basis, Plan, Problem, Sort, Why, plan, stored};
 use ringfence_netpol::baseline::render::Place;
 use ringfence_netpol::baseline::route::{Routes, routes};
 use ringfence_netpol::baseline::status::{Outcome, Tally};
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::repairs::Repairs;
 use crate::schedule::{Pace, Turn};
 use crate::touched::Seen;
 
@@ -22,7 +22,13 @@ use crate::touched::Seen;
 /// again.
 const UNSEEN: Duration = Duration::from_secs(1);
 
-/// The steps for one namespace, in order; the first that fails ends them.
+/// How long a baseline must be gone before what it made is removed: it may be about to be made again, as by `kubectl replace --force`.
+const GONE: Duration = Duration::from_secs(2);
+
+/// For how long it is remembered since when a baseline is gone.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// The steps for one namespace, in order; once one of them fails, nothing is removed any more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     pub namespace: String,
@@ -59,11 +65,14 @@ pub struct Controller {
     metrics: Metrics,
     hasher: RandomState,
     baselines: Baselines,
+    /// Since when baselines are gone that policies say they come from.
+    gone: BTreeMap<String, Instant>,
     /// Grows when the baselines or their facts change.
     revision: u64,
     slots: BTreeMap<String, Slot>,
     /// The names of the slots that are not settled.
     pending: BTreeSet<String>,
+    repairs: Repairs,
     seen: Seen,
     running: usize,
     looked: bool,
@@ -90,6 +99,8 @@ struct Slot {
     held: Option<u64>,
     /// What the last job that succeeded was made from, and until when its effect may stay unseen.
     done: Option<(u64, Instant)>,
+    /// Until when something is not removed whose baseline is gone.
+    held_back: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,9 +121,11 @@ impl Controller {
             metrics,
             hasher: RandomState::new(),
             baselines: Baselines::default(),
+            gone: BTreeMap::new(),
             revision: 0,
             slots: BTreeMap::new(),
             pending: BTreeSet::new(),
+            repairs: Repairs::default(),
             seen: Seen::default(),
             running: 0,
             looked: false,
@@ -133,12 +146,15 @@ impl Controller {
     /// whole: what is not in it is not there.
     pub fn look(&mut self, cluster: &Cluster, now: Instant) -> Look {
         let timer = self.metrics.passes.start_timer();
+        self.repairs.forget(now);
         let touched = self.seen.follow(cluster);
         let mut everything = touched.everything || !self.looked;
         let by_namespaces = touched.any_namespace && self.baselines.depend_on_namespaces();
         if everything || touched.baselines || by_namespaces {
             let baselines = Baselines::read(cluster, &self.baselines.facts());
             if baselines != self.baselines || !self.looked {
+                self.gone
+                    .retain(|name, since| baselines.get(name).is_none() && now < *since + REMEMBERED);
                 self.baselines = baselines;
                 self.revision += 1;
                 everything = true;
@@ -218,8 +234,9 @@ impl Controller {
             name,
             namespace,
             routes: &routes,
+            stored: &records,
         };
-        let job = self.judge(place, &records, now, &mut look.notices);
+        let job = self.judge(place, now, &mut look.notices);
         look.jobs.extend(job);
         match self.slots.get(name).map(|slot| slot.state) {
             Some(State::Settled) | None => {
@@ -232,17 +249,11 @@ impl Controller {
         }
     }
 
-    fn judge(
-        &mut self,
-        place: Place<'_>,
-        records: &BTreeMap<&str, &PolicyRecord>,
-        now: Instant,
-        notices: &mut Vec<Notice>,
-    ) -> Option<Job> {
+    fn judge(&mut self, place: Place<'_>, now: Instant, notices: &mut Vec<Notice>) -> Option<Job> {
         let name = place.name;
         let input = self
             .hasher
-            .hash_one((self.revision, place.namespace, records, place.routes));
+            .hash_one((self.revision, place.namespace, place.stored, place.routes));
         let looked = self.looked;
         let fresh = !self.slots.contains_key(name);
         if fresh {
@@ -265,16 +276,22 @@ impl Controller {
             return None;
         }
         let Plan {
-            actions,
+            mut actions,
             matched,
             problems,
-        } = plan(place, &self.baselines, records);
+        } = plan(place, &self.baselines);
         if problems != slot.problems {
             let new = problems.iter().filter(|problem| !slot.problems.contains(problem));
             let room = NOTICES.saturating_sub(notices.len());
             notices.extend(new.take(room).map(|problem| notice(name, problem)));
         }
         (slot.seen, slot.matched, slot.problems) = (Some(input), matched, problems);
+        slot.held_back = hold_back(&mut actions, &mut self.gone, now);
+        if actions.is_empty() && slot.held_back.is_some() {
+            slot.state = State::Pending;
+            slot.waiting.get_or_insert(now);
+            return None;
+        }
         if actions.is_empty() {
             slot.settle(self.revision, now, &self.metrics);
             return None;
@@ -288,8 +305,15 @@ impl Controller {
             return None;
         }
         if slot.held == Some(self.revision) {
-            for change in actions.iter().filter_map(drift) {
-                self.metrics.repairs.with_label_values(&[change]).inc();
+            let mut repaired = None;
+            for action in &actions {
+                if let Some(change) = drift(action) {
+                    self.metrics.repairs.with_label_values(&[change]).inc();
+                    repaired = Some(action);
+                }
+            }
+            if let Some(action) = repaired {
+                self.repairs.note(name, action, now);
             }
         }
         slot.held = None;
@@ -311,7 +335,8 @@ impl Controller {
         slot.state = State::Pending;
         slot.due = true;
         self.pending.insert(namespace.to_owned());
-        slot.turn.ended(now, self.pace, result.is_err());
+        let rest = result.as_ref().err().map(Error::rest);
+        slot.turn.ended(now, self.pace, rest);
         match result {
             Ok(()) => {
                 slot.failure = None;
@@ -320,7 +345,6 @@ impl Controller {
             Err(error) => {
                 slot.done = None;
                 self.metrics.errors.with_label_values(&[error.kind()]).inc();
-                tracing::warn!(namespace, %error, "its policies could not be written; trying again");
                 slot.failure = Some(error);
             }
         }
@@ -336,20 +360,26 @@ impl Controller {
             None if self.running > 0 => None,
             None => Some(now),
         };
-        pending.filter_map(next).min()
+        pending.filter_map(next).chain(self.repairs.wake(now)).min()
     }
 
     /// What became of each baseline.
-    pub fn tallies(&self) -> BTreeMap<String, Tally> {
+    pub fn tallies(&self, now: Instant) -> BTreeMap<String, Tally> {
         let mut tallies: BTreeMap<String, Tally> = self
             .baselines
             .iter()
             .map(|(name, _)| (name.to_owned(), Tally::default()))
             .collect();
         for (namespace, slot) in &self.slots {
+            let undone = self.repairs.problem(namespace, now);
             for baseline in &slot.matched {
                 if let Some(tally) = tallies.get_mut(baseline) {
-                    tally.add(namespace, &slot.outcome(baseline));
+                    let mut outcome = slot.outcome(baseline);
+                    // It has what it must; that does not last.
+                    outcome
+                        .problems
+                        .extend(undone.clone().filter(|problem| problem.baseline == *baseline));
+                    tally.add(namespace, &outcome);
                 }
             }
         }
@@ -403,7 +433,11 @@ impl Slot {
         let unseen = self
             .done
             .filter(|(input, until)| self.seen == Some(*input) && *until > now);
-        self.turn.next(now).max(unseen.map(|(_, until)| until))
+        let held_back = self.held_back.filter(|until| *until > now);
+        self.turn
+            .next(now)
+            .max(unseen.map(|(_, until)| until))
+            .max(held_back)
     }
 
     fn settle(&mut self, revision: u64, now: Instant, metrics: &Metrics) {
@@ -435,6 +469,33 @@ impl Slot {
             failure: self.failure.as_ref().map(ToString::to_string),
         }
     }
+}
+
+/// Takes out of the steps the removals for which it is too early, and says until when.
+fn hold_back(
+    actions: &mut Vec<Action>,
+    gone: &mut BTreeMap<String, Instant>,
+    now: Instant,
+) -> Option<Instant> {
+    let mut until = None;
+    actions.retain(|action| {
+        let Action::Delete {
+            basis: Some(Basis {
+                baseline,
+                generation: None,
+            }),
+            ..
+        } = action
+        else {
+            return true;
+        };
+        let ripe = *gone.entry(baseline.clone()).or_insert(now) + GONE;
+        if ripe > now {
+            until = until.max(Some(ripe));
+        }
+        ripe <= now
+    });
+    until
 }
 
 /// When a namespace came to need what it has not, that did so before anybody looked: when it was created, or the youngest of its baselines.
@@ -475,9 +536,10 @@ fn notice(namespace: &str, problem: &Problem) -> Notice {
     Notice {
         namespace: namespace.to_owned(),
         policy: problem.policy.clone(),
-        reason: match problem.cause.is_conflict() {
-            true => "BaselineConflict",
-            false => "BaselineUnrenderable",
+        reason: match problem.cause.sort() {
+            Sort::Conflict => "BaselineConflict",
+            Sort::Unrenderable => "BaselineUnrenderable",
+            Sort::Obstructed => "BaselineObstructed",
         },
         note: format!(
             "NamespaceBaseline {}, policy {}: {}",

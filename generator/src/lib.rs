@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! view (watches) ─▶ controller ─▶ plan ─▶ writer (server-side apply)
-//!                       │  when may a namespace be written to again: schedule
+//!                       │  when may a namespace be written to again: schedule; and anything at all: throttle
 //!                       └▶ status of the baselines
 //!                gates (pods that wait for their baseline, if that is set)
 //! ```
@@ -16,10 +16,12 @@ pub mod controller;
 pub mod error;
 pub mod gates;
 pub mod metrics;
+mod repairs;
 pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod statuses;
+mod throttle;
 mod touched;
 pub mod watch;
 pub mod writer;

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::settings::Writes;
 use crate::statuses::{Due, Statuses};
+use crate::throttle::Throttle;
 use crate::writer::Writer;
 
 /// Jobs that wait for each one that runs: enough that none of the places idles, few enough that memory does not grow with the cluster.
@@ -53,13 +54,20 @@ pub async fn run<W: Writer>(
     }
 }
 
+/// What each write waits for.
+#[derive(Clone)]
+struct Gates {
+    places: Arc<Semaphore>,
+    throttle: Arc<Throttle>,
+}
+
 struct Runner<W> {
     controller: Controller,
     statuses: Statuses,
     interval: Duration,
     /// When the statuses were last put together.
     tallied: Option<Instant>,
-    places: Arc<Semaphore>,
+    gates: Gates,
     jobs: JoinSet<Result<(), Error>>,
     /// The namespaces of the jobs, so that one that ends badly is known too.
     names: HashMap<Id, String>,
@@ -80,7 +88,10 @@ impl<W: Writer> Runner<W> {
             statuses: Statuses::default(),
             interval: Duration::from_millis(settings.status_milliseconds),
             tallied: None,
-            places: Arc::new(Semaphore::new(settings.concurrency)),
+            gates: Gates {
+                places: Arc::new(Semaphore::new(settings.concurrency)),
+                throttle: Arc::new(Throttle::new(settings.per_second)),
+            },
             jobs: JoinSet::new(),
             names: HashMap::new(),
             said: JoinSet::new(),
@@ -148,7 +159,7 @@ impl<W: Writer> Runner<W> {
             let task = execute(
                 self.writer.clone(),
                 job,
-                Arc::clone(&self.places),
+                self.gates.clone(),
                 self.metrics.clone(),
                 self.leadership.clone(),
             );
@@ -180,7 +191,7 @@ impl<W: Writer> Runner<W> {
         self.tallied = Some(now);
         self.controller.gauge(now);
         let time = Time(whole_seconds(Timestamp::now()));
-        let tallies = self.controller.tallies();
+        let tallies = self.controller.tallies(now);
         let baselines = self.controller.baselines();
         let due = self
             .statuses
@@ -191,7 +202,10 @@ impl<W: Writer> Runner<W> {
     fn ended(&mut self, ended: Result<(Id, Result<(), Error>), tokio::task::JoinError>) {
         let (id, result) = match ended {
             Ok((id, result)) => (id, result),
-            Err(error) => (error.id(), Err(Error::Ended(error.to_string()))),
+            Err(error) => {
+                tracing::error!(%error, "writing the policies of a namespace ended unexpectedly; trying again");
+                (error.id(), Err(Error::Ended(error.to_string())))
+            }
         };
         if let Some(namespace) = self.names.remove(&id) {
             self.controller.finished(&namespace, result, Instant::now());
@@ -199,37 +213,174 @@ impl<W: Writer> Runner<W> {
     }
 }
 
+/// Carries out the steps of a job. What one object is refused for keeps no other from being made, be it another baseline's; but once
+/// something could not be made, nothing is removed any more. The first error is told.
 async fn execute<W: Writer>(
     writer: W,
     job: Job,
-    places: Arc<Semaphore>,
+    gates: Gates,
     metrics: Metrics,
     leadership: Leadership,
 ) -> Result<(), Error> {
-    let Ok(_place) = places.acquire().await else {
+    let Ok(_place) = gates.places.acquire().await else {
         return Err(Error::Ended("shutting down".to_owned()));
     };
+    let mut first = None;
     for action in &job.actions {
-        let verb = match action {
-            Action::Apply { .. } => "apply",
-            Action::Delete { .. } => "delete",
+        let verb = verb(action);
+        if first.is_some() && matches!(action, Action::Delete { .. }) {
+            break;
+        }
+        let write = async {
+            gates.throttle.leave().await;
+            metrics.writes.with_label_values(&[verb]).inc();
+            writer.execute(&job.namespace, action).await
         };
-        metrics.writes.with_label_values(&[verb]).inc();
-        let written = leadership.guard(writer.execute(&job.namespace, action)).await;
-        written.unwrap_or(Err(Error::Deposed))?;
-        tracing::info!(namespace = job.namespace, policy = name(action), verb, "written");
+        let written = leadership.guard(write).await.unwrap_or(Err(Error::Deposed));
+        gates.throttle.ended(written.as_ref().err());
+        let (namespace, policy, baseline) = (&job.namespace, action.policy(), action.baseline());
+        let Err(error) = written else {
+            tracing::info!(namespace, baseline, policy, verb, "written");
+            continue;
+        };
+        tracing::warn!(namespace, baseline, policy, verb, %error, "could not be written; trying again");
+        let alone = error.is_of_one_object();
+        first.get_or_insert(error);
+        if !alone {
+            break; // the next one would fare no better
+        }
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
-fn name(action: &Action) -> &str {
+fn verb(action: &Action) -> &'static str {
     match action {
-        Action::Apply { policy, .. } => policy.metadata.name.as_deref().unwrap_or_default(),
-        Action::Delete { name, .. } => name,
+        Action::Apply { .. } => "apply",
+        Action::Delete { .. } => "delete",
     }
 }
 
 /// As the API server stores times.
 fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    use parking_lot::Mutex;
+    use prometheus::Registry;
+    use ringfence_netpol::baseline::object::Digest;
+    use ringfence_netpol::baseline::plan::Why;
+    use serde_json::json;
+
+    use super::*;
+    use crate::controller::Notice;
+
+    /// Refuses the policies that it is told to, and notes what it did to the others.
+    #[derive(Clone, Default)]
+    struct Refusing {
+        code: u16,
+        refused: BTreeSet<&'static str>,
+        done: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Writer for Refusing {
+        async fn execute(&self, _: &str, action: &Action) -> Result<(), Error> {
+            if self.refused.contains(action.policy()) {
+                return Err(Error::Refused {
+                    object: action.policy().to_owned(),
+                    code: self.code,
+                    reason: "Refused".to_owned(),
+                    message: String::new(),
+                    retry_after: None,
+                });
+            }
+            self.done
+                .lock()
+                .push(format!("{} {}", verb(action), action.policy()));
+            Ok(())
+        }
+
+        async fn status(&self, _: &Due) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn notify(&self, _: &Notice) {}
+    }
+
+    fn apply(name: &str) -> Action {
+        let policy = json!({"metadata": {"name": name, "labels": {"ringfence.dev/baseline": "a"}}});
+        let policy: NetworkPolicy = serde_json::from_value(policy).unwrap();
+        Action::Apply {
+            digest: Digest::of_policy(&policy),
+            policy: Box::new(policy),
+            why: Why::Missing,
+            basis: None,
+        }
+    }
+
+    fn delete(name: &str) -> Action {
+        Action::Delete {
+            name: name.to_owned(),
+            uid: "1".to_owned(),
+            baseline: "a".to_owned(),
+            basis: None,
+        }
+    }
+
+    /// What is done of a job, and the object of the error that it ends with.
+    async fn carried_out(code: u16, refused: &[&'static str]) -> (Vec<String>, Option<String>) {
+        let writer = Refusing {
+            code,
+            refused: refused.iter().copied().collect(),
+            done: Arc::default(),
+        };
+        let job = Job {
+            namespace: "shop".to_owned(),
+            actions: vec![apply("deny"), apply("x"), apply("y"), delete("old")],
+        };
+        let gates = Gates {
+            places: Arc::new(Semaphore::new(1)),
+            throttle: Arc::new(Throttle::new(1000)),
+        };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let result = execute(writer.clone(), job, gates, metrics, Leadership::alone()).await;
+        let error = result.err().map(|error| match error {
+            Error::Refused { object, .. } => object,
+            other => other.to_string(),
+        });
+        let done = writer.done.lock().clone();
+        (done, error)
+    }
+
+    #[tokio::test]
+    async fn one_policy_that_is_refused_keeps_no_other_from_being_made_and_what_is_there_from_going() {
+        let all = ["apply deny", "apply x", "apply y", "delete old"];
+        assert_eq!(
+            carried_out(403, &[]).await,
+            (all.map(str::to_owned).to_vec(), None)
+        );
+        let (done, error) = carried_out(403, &["x"]).await;
+        assert_eq!(
+            (done, error.as_deref()),
+            (vec!["apply deny".to_owned(), "apply y".to_owned()], Some("x"))
+        );
+        let (done, error) = carried_out(422, &["deny", "y"]).await;
+        assert_eq!(
+            (done, error.as_deref()),
+            (vec!["apply x".to_owned()], Some("deny"))
+        );
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_has_too_much_to_do_is_not_asked_for_the_rest() {
+        let (done, error) = carried_out(429, &["x"]).await;
+        assert_eq!(
+            (done, error.as_deref()),
+            (vec!["apply deny".to_owned()], Some("x"))
+        );
+    }
 }

@@ -11,7 +11,7 @@ use prometheus::Registry;
 use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::object::PolicyObject;
 use ringfence_netpol::baseline::plan::Action;
-use ringfence_netpol::cluster::Cluster;
+use ringfence_netpol::cluster::{Cluster, Key};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -153,7 +153,7 @@ impl World {
 
     fn statuses(&mut self) -> Vec<Due> {
         let time = Time(Timestamp::from_second(1).unwrap());
-        let tallies = self.controller.tallies();
+        let tallies = self.controller.tallies(self.now);
         let baselines = self.controller.baselines();
         self.statuses.due(
             &self.cluster,
@@ -171,6 +171,7 @@ fn refused() -> Error {
         code: 500,
         reason: "InternalError".to_owned(),
         message: "down".to_owned(),
+        retry_after: None,
     }
 }
 
@@ -450,4 +451,96 @@ fn among_many_that_wait_a_look_costs_what_can_be_done() {
     world.carry_out(jobs);
     let look = world.controller.look(&world.cluster, world.now);
     assert_eq!(look.jobs.len(), 1);
+}
+
+#[test]
+fn a_baseline_that_is_made_again_at_once_loses_nothing_and_one_that_is_gone_does() {
+    let mut world = World::new(16);
+    world.namespace("shop");
+    world.settle();
+    let starter = world
+        .cluster
+        .baselines
+        .get(&Key::cluster("starter"))
+        .unwrap()
+        .clone();
+    let writes = world.writes;
+    world.cluster.delete(&starter);
+    world.settle();
+    world.pass(Duration::from_millis(500));
+    world.settle();
+    world.cluster.apply(&starter);
+    for _ in 0..10 {
+        world.settle();
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!((world.writes, world.policies("shop").len()), (writes, 2));
+
+    world.cluster.delete(&starter);
+    let start = world.now;
+    while world.policies("shop") != [""; 0] {
+        world.settle();
+        world.pass(Duration::from_millis(100));
+        assert!(world.now < start + Duration::from_secs(5), "it does not go");
+    }
+    assert!(world.now >= start + Duration::from_secs(2));
+}
+
+#[test]
+fn an_api_server_that_asks_to_be_left_alone_is() {
+    let mut world = World::new(16);
+    let throttled = Error::Refused {
+        object: "NetworkPolicy default-deny".to_owned(),
+        code: 429,
+        reason: "TooManyRequests".to_owned(),
+        message: String::new(),
+        retry_after: Some(Duration::from_secs(3)),
+    };
+    world.failing.insert("shop".to_owned(), throttled);
+    world.namespace("shop");
+    let start = world.now;
+    while world.now < start + Duration::from_secs(10) {
+        world.settle();
+        world.pass(Duration::from_millis(50));
+    }
+    assert_eq!(world.writes, 4, "at once, and after 3, 6 and 9 seconds");
+}
+
+#[test]
+fn who_undoes_at_leisure_what_is_written_is_told_of_and_no_longer_than_it_goes_on() {
+    let mut world = World::new(16);
+    world.namespace("shop");
+    world.settle();
+    let degraded = |world: &mut World| {
+        world.now += STATUS_INTERVAL;
+        world.look();
+        let time = Time(Timestamp::from_second(1).unwrap());
+        let tally = world.controller.tallies(world.now);
+        let baseline = world.controller.baselines().get("starter").unwrap();
+        let status = ringfence_netpol::baseline::status::status(baseline, &tally["starter"], None, &time);
+        let degraded = status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.type_ == "Degraded");
+        degraded.unwrap().message
+    };
+    for repairs in 1..=12 {
+        world.delete("shop", "default-deny");
+        world.settle();
+        world.pass(Duration::from_millis(200));
+        world.settle();
+        world.now += Duration::from_secs(3);
+        assert_eq!(world.policies("shop").len(), 2);
+        let said = degraded(&mut world);
+        assert_eq!(
+            said.contains("shop/default-deny: it was restored 10 times"),
+            repairs >= 10,
+            "{repairs}: {said}"
+        );
+    }
+    let wake = world.controller.wake(world.now).unwrap();
+    assert!(wake <= world.now + Duration::from_secs(60));
+    world.now = wake;
+    let said = degraded(&mut world);
+    assert!(!said.contains("restored"), "{said}");
 }

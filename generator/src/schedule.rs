@@ -9,6 +9,9 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
+/// As long as this a namespace waits if the API server asks for it, and no longer.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
 /// How fast attempts may follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
@@ -45,15 +48,17 @@ impl Turn {
         }
     }
 
-    /// Notes that an attempt ended, and whether it failed.
-    pub fn ended(&mut self, now: Instant, pace: Pace, failed: bool) {
+    /// Notes that an attempt ended: `None` if it succeeded, and if it failed, how long the API server asks to be left alone.
+    pub fn ended(&mut self, now: Instant, pace: Pace, failed: Option<Duration>) {
         let delay = self
             .backoff
             .as_mut()
             .and_then(Iterator::next)
             .unwrap_or(pace.limit);
-        self.next = Some(now + delay.min(pace.limit)); // jitter may add as much again
-        self.failed = failed;
+        let delay = delay.min(pace.limit); // jitter may add as much again
+        let asked = failed.unwrap_or_default().min(RETRY_AFTER);
+        self.next = Some(now + delay.max(asked));
+        self.failed = failed.is_some();
     }
 }
 
@@ -78,7 +83,7 @@ mod tests {
         for _ in 0..attempts {
             turn.begins(now, PACE);
             now += Duration::from_secs(15); // however long an attempt takes
-            turn.ended(now, PACE, failed);
+            turn.ended(now, PACE, failed.then_some(Duration::ZERO));
             let next = turn.next(now).unwrap();
             delays.push(next - now);
             assert_eq!(turn.next(next), None);
@@ -95,6 +100,16 @@ mod tests {
             delays[20..].iter().all(|delay| *delay == PACE.limit),
             "{delays:?}"
         );
+    }
+
+    #[test]
+    fn the_api_server_is_left_alone_for_as_long_as_it_asks() {
+        for (asked, waits) in [(1, 1), (7, 7), (600, 30)] {
+            let (mut turn, now) = (Turn::default(), Instant::now());
+            turn.begins(now, PACE);
+            turn.ended(now, PACE, Some(Duration::from_secs(asked)));
+            assert_eq!(turn.next(now), Some(now + Duration::from_secs(waits)));
+        }
     }
 
     #[test]

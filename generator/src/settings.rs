@@ -29,6 +29,8 @@ pub struct Settings {
 pub struct Writes {
     /// How many namespaces are written to at once.
     pub concurrency: usize,
+    /// How many writes to policies are made in a second, once twice as many were made at once.
+    pub per_second: u32,
     /// How long one request may take.
     pub request_seconds: u64,
     /// How long a namespace waits after its first attempt; doubled with each further one that follows soon, whether it failed
@@ -59,6 +61,7 @@ impl Default for Writes {
     fn default() -> Self {
         Self {
             concurrency: 16,
+            per_second: 1000,
             request_seconds: 15,
             backoff_milliseconds: 50,
             backoff_limit_seconds: 10,
@@ -92,6 +95,7 @@ impl ringfence_runtime::settings::Settings for Settings {
             "writes.concurrency",
             self.writes.concurrency.try_into().unwrap_or(u64::MAX),
         )?;
+        positive("writes.perSecond", u64::from(self.writes.per_second))?;
         positive("writes.requestSeconds", self.writes.request_seconds)?;
         positive("writes.backoffMilliseconds", self.writes.backoff_milliseconds)?;
         positive("writes.backoffLimitSeconds", self.writes.backoff_limit_seconds)
@@ -134,6 +138,10 @@ mod tests {
         assert_eq!(
             with("writes: {concurrency: 0}"),
             Err("settings of generator: writes.concurrency: must be at least 1".to_owned())
+        );
+        assert_eq!(
+            with("writes: {perSecond: 0}"),
+            Err("settings of generator: writes.perSecond: must be at least 1".to_owned())
         );
         assert_eq!(
             with("election: {durationSeconds: 0}"),

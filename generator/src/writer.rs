@@ -1,6 +1,8 @@
 //! Writes to the API server: the only place here that does.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
@@ -8,10 +10,12 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{self, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
 use ringfence_netpol::api::NamespaceBaseline;
 use ringfence_netpol::baseline::object::{Digest, FIELD_MANAGER, body};
-use ringfence_netpol::baseline::plan::{Action, Why};
+use ringfence_netpol::baseline::plan::{Action, Basis, Why};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::controller::Notice;
 use crate::error::Error;
@@ -35,7 +39,14 @@ pub struct ApiServer {
     client: Client,
     recorder: Recorder,
     patience: Duration,
+    looked: Arc<Mutex<BTreeMap<String, Looked>>>,
 }
+
+/// The generation that a baseline was seen to have, and when; one that is gone has none.
+type Looked = (Instant, Option<i64>);
+
+/// How long what was looked up of a baseline counts, so that ten thousand namespaces which lose one at once ask a few times.
+const FRESH: Duration = Duration::from_secs(1);
 
 impl ApiServer {
     pub fn new(client: Client, patience: Duration) -> Self {
@@ -47,6 +58,7 @@ impl ApiServer {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             patience,
+            looked: Arc::default(),
         }
     }
 
@@ -60,6 +72,30 @@ impl ApiServer {
             Err(_) => Err(Error::Late {
                 object: object.to_owned(),
                 seconds: self.patience.as_secs(),
+            }),
+        }
+    }
+
+    /// Makes sure that a baseline is as a step supposes.
+    async fn confirm(&self, basis: &Basis) -> Result<(), Error> {
+        let Basis { baseline, generation } = basis;
+        let known = self.looked.lock().get(baseline).copied();
+        let live = match known.filter(|(at, _)| at.elapsed() < FRESH) {
+            Some((_, live)) => live,
+            None => {
+                let at = Instant::now();
+                let api: Api<NamespaceBaseline> = Api::all(self.client.clone());
+                let object = format!("NamespaceBaseline {baseline}");
+                let found = self.within(&object, api.get_metadata_opt(baseline)).await?;
+                let live = found.map(|found| found.metadata.generation.unwrap_or_default());
+                self.looked.lock().insert(baseline.clone(), (at, live));
+                live
+            }
+        };
+        match live == *generation {
+            true => Ok(()),
+            false => Err(Error::Behind {
+                baseline: baseline.clone(),
             }),
         }
     }
@@ -110,9 +146,15 @@ impl ApiServer {
 
 impl Writer for ApiServer {
     async fn execute(&self, namespace: &str, action: &Action) -> Result<(), Error> {
+        let (Action::Apply { basis, .. } | Action::Delete { basis, .. }) = action;
+        if let Some(basis) = basis {
+            self.confirm(basis).await?;
+        }
         match action {
-            Action::Apply { policy, digest, why } => self.apply(namespace, policy, *digest, *why).await,
-            Action::Delete { name, uid } => self.delete(namespace, name, uid).await,
+            Action::Apply {
+                policy, digest, why, ..
+            } => self.apply(namespace, policy, *digest, *why).await,
+            Action::Delete { name, uid, .. } => self.delete(namespace, name, uid).await,
         }
     }
 
@@ -203,10 +245,8 @@ const NOTE: usize = 250;
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::Arc;
 
     use kube::client::Body;
-    use parking_lot::Mutex;
 
     use super::*;
 
@@ -232,8 +272,75 @@ mod tests {
             digest: Digest::of_policy(&policy),
             policy: Box::new(policy.clone()),
             why: Why::Missing,
+            basis: None,
         };
         writer.execute("shop", &action).await.unwrap();
         assert_eq!(*sent.lock(), serde_json::to_vec(&body(&policy).unwrap()).unwrap());
+    }
+
+    /// An API server with one baseline of some generation, or none; it notes what it is asked.
+    fn server(generation: Option<i64>) -> (ApiServer, Arc<Mutex<Vec<String>>>) {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let text = format!("{} {}", request.method(), request.uri().path());
+            let (code, body) = match (text.starts_with("GET"), generation) {
+                (true, Some(generation)) => {
+                    (200, json!({"metadata": {"name": "b", "generation": generation}}))
+                }
+                (true, None) => (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}),
+                ),
+                (false, _) => (200, json!({"kind": "Status", "status": "Success"})),
+            };
+            seen.lock().push(text);
+            let response = http::Response::builder().status(code);
+            std::future::ready(response.body(Body::from(body.to_string().into_bytes())))
+        });
+        (
+            ApiServer::new(Client::new(service, "default"), Duration::from_secs(5)),
+            asked,
+        )
+    }
+
+    #[tokio::test]
+    async fn what_an_unknown_or_newer_baseline_made_is_not_touched_before_it_is_looked_at() {
+        for (live, expected, fits) in [
+            (None, None, true),
+            (Some(1), None, false),
+            (Some(7), Some(1), false),
+            (Some(1), Some(1), true),
+            (None, Some(1), false),
+        ] {
+            let (writer, asked) = server(live);
+            let delete = Action::Delete {
+                name: "deny".to_owned(),
+                uid: "1".to_owned(),
+                baseline: "b".to_owned(),
+                basis: Some(Basis {
+                    baseline: "b".to_owned(),
+                    generation: expected,
+                }),
+            };
+            for _ in 0..2 {
+                let kind = writer
+                    .execute("shop", &delete)
+                    .await
+                    .map_err(|error| error.kind());
+                assert_eq!(
+                    kind,
+                    if fits { Ok(()) } else { Err("behind") },
+                    "{live:?} {expected:?}"
+                );
+            }
+            let asked = asked.lock();
+            let count = |verb: &str| asked.iter().filter(|text| text.starts_with(verb)).count();
+            assert_eq!(
+                (count("GET"), count("DELETE")),
+                (1, if fits { 2 } else { 0 }),
+                "{asked:?}"
+            );
+        }
     }
 }

@@ -19,6 +19,7 @@ mod decisions;
 pub mod delta;
 mod force;
 mod grants;
+mod group;
 mod index;
 mod meetings;
 mod names;
@@ -33,12 +34,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::cluster::{Cluster, Key, Pod, Service};
-use crate::policy::{Direction, Peer, Policy};
+use crate::policy::{Direction, Policy};
 use crate::port::{PortSet, Protocol, Transport};
 
 pub use compiler::Compiler;
 pub use decisions::Decisions;
 pub use delta::Delta;
+pub use group::PeerGroup;
 pub use verdict::verdict;
 
 use tables::Tables;
@@ -58,8 +60,8 @@ pub const ANYONE: ClassIx = 0;
 pub struct NodeRules {
     /// The pods of this node that policies can select, with what applies to them.
     pub endpoints: BTreeMap<Key, Endpoint>,
-    /// Every peer that a rule of this node's rulesets names.
-    pub peers: Vec<Peer>,
+    /// Every group of peers that a rule of this node's rulesets names.
+    pub peers: Vec<PeerGroup>,
     /// Every class in use; [`ANYONE`] first, the others sorted.
     pub classes: Vec<Class>,
     /// The class of each pod address that is not [`ANYONE`], pods of all nodes. Looked up before [`Self::blocks`].
@@ -160,7 +162,7 @@ pub fn compile(cluster: &Cluster, node: &str) -> NodeRules {
         .collect();
     NodeRules {
         endpoints,
-        peers: tables.peers.into_iter().cloned().collect(),
+        peers: tables.peers,
         classes: classes.all,
         addresses: classes.addresses,
         blocks: classes.blocks,

@@ -217,14 +217,7 @@ impl Stand {
 
     /// Looks at the lease, takes or renews it if it may; how long to wait before the next round.
     async fn round(&mut self) -> Duration {
-        let asked = Instant::now();
-        // A request that hangs must not outlast the lease that it is to renew.
-        let patience = asked + self.duration / 2;
-        let result = match timeout_at(patience, self.attempt(asked)).await {
-            Ok(result) => result,
-            Err(_) => Err("no answer in time".to_owned()),
-        };
-        match result {
+        match self.attempt().await {
             Ok(()) => {
                 if std::mem::replace(&mut self.failing, false) {
                     tracing::info!("the lease can be read and written again");
@@ -242,9 +235,9 @@ impl Stand {
         self.candidate.pause(now)
     }
 
-    async fn attempt(&mut self, asked: Instant) -> Result<(), String> {
+    async fn attempt(&mut self) -> Result<(), String> {
         if self.candidate.must_look() {
-            let stored = self.api.get_opt(self.candidate.name()).await;
+            let stored = self.in_time(self.api.get_opt(self.candidate.name())).await?;
             let stored = stored.map_err(|error| error.to_string())?;
             self.candidate.saw(stored, Instant::now());
         }
@@ -252,13 +245,24 @@ impl Stand {
             Step::Wait => return Ok(()),
             Step::Write(lease) => lease,
         };
-        match self.write(&lease).await {
+        // Nobody else can have seen the record before this: what was spent on looking costs no time as the leader.
+        let asked = Instant::now();
+        match self.in_time(self.write(&lease)).await? {
             Ok(stored) => self.candidate.won(stored, asked),
             // Somebody else wrote it meanwhile, perhaps to take it: look again.
             Err(kube::Error::Api(status)) if status.code == 409 => self.candidate.unsure(),
             Err(error) => return Err(error.to_string()),
         }
         Ok(())
+    }
+
+    /// One request. None must outlast the lease that it is to renew, and each has that long for itself: an API server that needs more than
+    /// half of it for one answer must still come to have a leader.
+    async fn in_time<T>(&self, request: impl Future<Output = T>) -> Result<T, String> {
+        let patience = Instant::now() + self.duration / 2;
+        timeout_at(patience, request)
+            .await
+            .map_err(|_| "no answer in time".to_owned())
     }
 
     async fn write(&self, lease: &Lease) -> kube::Result<Lease> {
@@ -293,5 +297,119 @@ impl Stand {
             _ => {}
         }
         self.standing.send_replace(after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server with one lease, which needs so long for each answer. What it is to refuse next, it does.
+    #[derive(Clone, Default)]
+    struct Server {
+        delay: Duration,
+        lease: Arc<Mutex<Option<Value>>>,
+        refusals: Arc<Mutex<Vec<u16>>>,
+    }
+
+    impl Server {
+        fn client(&self) -> Client {
+            let server = self.clone();
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move {
+                    sleep(server.delay).await;
+                    let method = request.method().clone();
+                    let bytes = request.into_body().collect_bytes().await?;
+                    let (code, body) = server.answer(&method, &bytes);
+                    let response = Response::builder().status(code);
+                    response
+                        .body(Body::from(body.to_string().into_bytes()))
+                        .map_err(kube::Error::HttpError)
+                }
+            });
+            Client::new(service, "default")
+        }
+
+        fn answer(&self, method: &Method, bytes: &[u8]) -> (u16, Value) {
+            let failure = |code: u16| {
+                let reason = if code == 404 { "NotFound" } else { "Other" };
+                (
+                    code,
+                    json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason}),
+                )
+            };
+            let mut lease = self.lease.lock();
+            if method == Method::GET {
+                return lease.clone().map_or(failure(404), |lease| (200, lease));
+            }
+            if let Some(code) = self.refusals.lock().pop() {
+                return failure(code);
+            }
+            let mut sent: Value = serde_json::from_slice(bytes).unwrap();
+            let version = |lease: &Value| lease["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+            let stored = lease.as_ref().and_then(version);
+            if version(&sent) != stored {
+                return failure(409);
+            }
+            let next = stored.and_then(|stored| stored.parse().ok()).unwrap_or(0_u64) + 1;
+            sent["metadata"]["resourceVersion"] = json!(next.to_string());
+            *lease = Some(sent.clone());
+            (200, sent)
+        }
+    }
+
+    fn election() -> Election {
+        Election {
+            identity: Some("a".to_owned()),
+            ..Election::default()
+        }
+    }
+
+    /// For how much of a time a replica leads.
+    async fn led(leadership: &Leadership, time: Duration) -> Duration {
+        const STEP: Duration = Duration::from_millis(10);
+        let (end, mut led) = (Instant::now() + time, Duration::ZERO);
+        while Instant::now() < end {
+            sleep(STEP).await;
+            led += STEP * u32::from(leadership.term().is_some());
+        }
+        led
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_api_server_comes_to_have_a_leader_that_stays_one() {
+        let server = Server {
+            delay: Duration::from_millis(600),
+            ..Server::default()
+        };
+        let (elector, leadership) = Elector::start(server.client(), &election());
+        led(&leadership, Duration::from_secs(3)).await;
+        let time = Duration::from_secs(20);
+        assert!(led(&leadership, time).await >= time - Duration::from_millis(50));
+        elector.resign().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_renewal_that_is_refused_deposes_nobody() {
+        let server = Server::default();
+        let (elector, leadership) = Elector::start(server.client(), &election());
+        led(&leadership, Duration::from_secs(3)).await;
+        let term = leadership.term();
+        assert!(term.is_some());
+        for _ in 0..5 {
+            server.refusals.lock().push(429);
+            let time = Duration::from_secs(2);
+            assert!(led(&leadership, time).await >= time - Duration::from_millis(50));
+        }
+        assert_eq!(leadership.term(), term);
+        elector.resign().await;
     }
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 
-use kube::Client;
+use kube::{Client, Config};
 use prometheus::Registry;
 
 use crate::health::{self, Readiness};
@@ -50,8 +50,17 @@ pub async fn begin<S: Settings>(log: impl FnOnce(&S) -> &Log) -> Result<Option<P
         settings,
         registry: Registry::new(),
         readiness: Readiness::default(),
-        client: Client::try_default().await?,
+        client: client().await?,
     }))
+}
+
+/// A client that tells what the API server answers, also when that is that there is too much to do. Left to itself it would ask again up to
+/// fifteen times, as slowly as it is told to, before anybody here heard of it: a leader would miss its renewal meanwhile, and a write would
+/// hold its place. Who asks here asks again by itself, and knows what for.
+async fn client() -> Result<Client, Error> {
+    let mut config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
 }
 
 /// Works until the process is asked to end or the work ends by itself, and answers for its health meanwhile; whether the work ended.

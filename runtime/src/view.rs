@@ -62,6 +62,8 @@ fn is_unknown_kind(error: &watcher::Error) -> bool {
 #[derive(Clone)]
 pub struct View {
     shared: Arc<Shared>,
+    /// How many seconds one watch lasts; absent: as long as the client lets it.
+    renewal: Option<u32>,
 }
 
 struct Shared {
@@ -112,7 +114,18 @@ impl View {
                 errors,
                 derive: Mutex::default(),
             }),
+            renewal: None,
         })
+    }
+
+    /// The same view, whose watches from now on are made anew after so many seconds each. A connection that was lost without a word is noticed no
+    /// sooner: who writes by what it sees must not go by an old picture for minutes. Each costs the API server a request, so it is not for
+    /// what runs on every node.
+    pub fn renewing(&self, seconds: u32) -> Self {
+        Self {
+            renewal: Some(seconds),
+            ..self.clone()
+        }
     }
 
     /// A view of a cluster that is known already, for whoever has no API server to watch.
@@ -186,7 +199,8 @@ impl View {
         });
     }
 
-    fn start<K: Watchable>(&self, client: Client, config: watcher::Config, served: Served) {
+    fn start<K: Watchable>(&self, client: Client, mut config: watcher::Config, served: Served) {
+        config.timeout = self.renewal;
         self.shared.progress.send_modify(|progress| progress.pending += 1);
         tokio::spawn(self.clone().follow::<K>(client, config, served));
     }
@@ -261,5 +275,56 @@ impl View {
                 progress.pending -= usize::from(first_list);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use k8s_openapi::api::core::v1::Namespace;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_view_that_is_to_renew_its_watches_tells_the_api_server_how_long_they_last() {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                let watches = query.contains("watch=true");
+                seen.lock().push(query);
+                if watches {
+                    std::future::pending::<()>().await;
+                }
+                let list = json!({"apiVersion": "v1", "kind": "NamespaceList", "metadata": {"resourceVersion": "1"}, "items": []});
+                Response::builder().body(Body::from(list.to_string().into_bytes()))
+            }
+        });
+        let view = View::new(&Registry::new()).unwrap();
+        view.renewing(45)
+            .watch::<Namespace>(Client::new(service, "default"));
+        let mut progress = view.subscribe();
+        while !progress.borrow_and_update().synced() {
+            progress.changed().await.unwrap();
+        }
+        let watch = async {
+            loop {
+                let found = asked
+                    .lock()
+                    .iter()
+                    .find(|query| query.contains("watch=true"))
+                    .cloned();
+                match found {
+                    Some(found) => return found,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let watch = tokio::time::timeout(Duration::from_secs(5), watch).await.unwrap();
+        assert!(watch.contains("timeoutSeconds=45"), "{watch}");
     }
 }

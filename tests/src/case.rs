@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::command::{Listed, Ringfence};
 
 /// The node that all pods of a case are on.
-const NODE: &str = "node";
+pub const NODE: &str = "node";
 
 #[derive(Debug, Deserialize)]
 pub struct Case {
@@ -179,6 +179,14 @@ impl Case {
             }
         }
         Ok(verdicts)
+    }
+
+    /// The cluster that it is about.
+    ///
+    /// # Errors
+    /// If an object of it cannot be read.
+    pub fn cluster(&self) -> anyhow::Result<Cluster> {
+        cluster(&self.manifests()?)
     }
 
     fn manifests(&self) -> anyhow::Result<Vec<Value>> {

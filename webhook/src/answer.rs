@@ -45,6 +45,26 @@ pub fn answer(request: &Request, decision: &Decision) -> AdmissionResponse {
     response
 }
 
+/// The answer to a request that is too large to be judged: it is refused, unless refusals are switched off. Where failures of this server are
+/// passed over, to fail instead would let the object pass with whatever it says.
+pub fn too_large(uid: String, most: usize, refused: bool) -> AdmissionResponse {
+    let mut response = AdmissionResponse::invalid("");
+    let reason = format!(
+        "the object cannot be judged: with what is there already, it takes more than {most} bytes (limits.bodyBytes) to send it here"
+    );
+    response.uid = uid;
+    response.allowed = true;
+    response.result = Status::default();
+    if refused {
+        response = response.deny(reason);
+        response.result.code = 413;
+        response.result.reason = "RequestEntityTooLarge".to_owned();
+    } else {
+        response.warnings = Some(vec![reason]);
+    }
+    response
+}
+
 fn refusal(decision: &Decision) -> String {
     if let Some(reason) = &decision.unreadable {
         return reason.clone();

@@ -112,6 +112,21 @@ struct Envelope<'a> {
     request: Option<&'a RawValue>,
 }
 
+/// The uid of the request in a body of which only the beginning is there: API servers write it first of all, and what others could have
+/// written stands behind it.
+pub fn uid(beginning: &[u8]) -> Option<String> {
+    const FIELD: &[u8] = b"\"uid\":\"";
+    let at = beginning
+        .windows(FIELD.len())
+        .position(|window| window == FIELD)?;
+    let value = beginning.get(at + FIELD.len()..)?;
+    let value = value.split(|byte| *byte == b'"').next()?;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    let whole = at + FIELD.len() + value.len() < beginning.len();
+    (whole && (1..=64).contains(&value.len()) && value.iter().all(plain))
+        .then(|| String::from_utf8_lossy(value).into_owned())
+}
+
 /// # Errors
 /// If the body is no AdmissionReview of version 1 with a request.
 pub fn open(body: &[u8]) -> Result<Request, Error> {
@@ -190,6 +205,17 @@ mod tests {
             assert_eq!(kind, expected, "{}", text.chars().take(100).collect::<String>());
         }
         assert_eq!(open(b"\xff\xfe").unwrap_err().kind(), "not_json");
+    }
+
+    #[test]
+    fn the_uid_is_known_from_the_beginning_of_a_body() {
+        let beginning = |text: &str| uid(text.as_bytes());
+        let review = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"0df28fbd-5f5f","kind":{"#;
+        assert_eq!(beginning(review), Some("0df28fbd-5f5f".to_owned()));
+        assert_eq!(beginning(r#"{"request":{"uid":"0df28"#), None, "it is cut off");
+        assert_eq!(beginning(r#"{"request":{"uid":"","#), None);
+        assert_eq!(beginning(r#"{"request":{"uid":"a b","#), None);
+        assert_eq!(beginning("garbage"), None);
     }
 
     #[test]

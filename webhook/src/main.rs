@@ -64,7 +64,10 @@ async fn main() -> Result<()> {
         }
     };
     tokio::spawn(follow_certificates(status, certified, metrics.clone()));
-    let tls = settings.tls.read().context("the admission port's TLS")?;
+    let (tls, clients) = settings.tls.read().context("the admission port's TLS")?;
+    if let Some(clients) = clients {
+        tokio::spawn(clients.run());
+    }
 
     let server = Server::bind(settings.listen)?;
     let stopper = server.stopper();

@@ -22,6 +22,7 @@ pub struct Metrics {
     connections: IntCounterVec,
     seconds: Histogram,
     filled_in: IntCounter,
+    gated: IntCounter,
     standards: IntGaugeVec,
     in_flight: IntGauge,
     certificate: GaugeVec,
@@ -62,7 +63,8 @@ impl Metrics {
             )?,
             connections: counter(
                 "ringfence_webhook_refused_connections_total",
-                "Connections that came to no request, by reason (crowded: as many as limits.connections; tls: no handshake)",
+                "Connections that were refused or given up, by reason (crowded: as many as limits.connections; tls: no handshake; silent: \
+                 nothing sent, or nothing read, for limits.idleSeconds)",
                 &["reason"],
             )?,
             seconds: Histogram::with_opts(
@@ -77,6 +79,10 @@ impl Metrics {
             filled_in: IntCounter::new(
                 "ringfence_webhook_filled_in_total",
                 "Objects that were given labels by a standard's defaults",
+            )?,
+            gated: IntCounter::new(
+                "ringfence_webhook_gated_pods_total",
+                "Pods that were given a scheduling gate",
             )?,
             standards: IntGaugeVec::new(
                 Opts::new(
@@ -113,6 +119,7 @@ impl Metrics {
         registry.register(Box::new(metrics.certificate.clone()))?;
         registry.register(Box::new(metrics.view_age.clone()))?;
         registry.register(Box::new(metrics.filled_in.clone()))?;
+        registry.register(Box::new(metrics.gated.clone()))?;
         registry.register(Box::new(metrics.standards.clone()))?;
         metrics.settings_current.set(1);
         for kind in Kind::ALL {
@@ -145,11 +152,14 @@ impl Metrics {
         self.seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts an answer of the mutating route.
-    pub fn mutated(&self, decision: &Decision) {
-        if decision.patch.is_some() {
-            self.filled_in.inc();
-        }
+    /// Counts an object that was given labels.
+    pub fn filled_in(&self) {
+        self.filled_in.inc();
+    }
+
+    /// Counts a pod that is to wait.
+    pub fn gated(&self) {
+        self.gated.inc();
     }
 
     /// What of the stored objects meets the standards. Standards are few, and the platform team's.

@@ -239,6 +239,110 @@ async fn a_body_that_breaks_off_is_an_error_of_the_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_sends_slowly_keeps_nobody_else_waiting() {
+    let harness = harness();
+    let from = |last: u8, body: Body| {
+        let address = SocketAddr::from(([10, 0, 0, last], 1));
+        HttpRequest::post("/validate")
+            .header(header::CONTENT_TYPE, "application/json")
+            .extension(ConnectInfo(address))
+            .body(body)
+            .unwrap()
+    };
+    let all = 2 * harness.app.shared.limits.requests;
+    let slow = (0..all).map(|_| {
+        let never = Body::from_stream(stream::pending::<io::Result<Vec<u8>>>());
+        tokio::spawn(harness.app.clone().router().oneshot(from(1, never)))
+    });
+    let slow: Vec<_> = slow.collect();
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    let good = body("networkpolicies", TO_DNS_BY_NAME, None);
+    let (status, text) = harness.send(from(2, good.into())).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    // As long as it waits for the view; the slow ones have not been given up by then.
+    assert!(start.elapsed() < CATCH_UP + LOOK, "{:?}", start.elapsed());
+    assert!(slow.iter().all(|slow| !slow.is_finished()));
+    for slow in slow {
+        let status = slow.await.unwrap().unwrap().status();
+        assert!(
+            matches!(
+                status,
+                StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE
+            ),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_to_be_judged_is_refused_in_words_that_the_api_server_understands() {
+    let harness = harness();
+    let beginning =
+        r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"uid-7","kind":{"#;
+    let large = || format!("{beginning}{}", " ".repeat(100_000));
+    let json = Some("application/json");
+    let (status, text) = harness.post(json, large()).await;
+    let said: Value = serde_json::from_str(&text).unwrap();
+    let response = &said["response"];
+    assert_eq!(
+        (status, &response["uid"]),
+        (StatusCode::OK, &Value::from("uid-7"))
+    );
+    assert_eq!(
+        (&response["allowed"], &response["status"]["code"]),
+        (&Value::Bool(false), &Value::from(413)),
+        "{text}"
+    );
+    assert!(text.contains("limits.bodyBytes"), "{text}");
+    let pieces = [beginning.to_owned(), " ".repeat(100_000)].map(Ok::<_, io::Error>);
+    let (_, text) = harness.post(json, Body::from_stream(stream::iter(pieces))).await;
+    assert!(
+        text.contains("uid-7") && text.contains(r#""allowed":false"#),
+        "{text}"
+    );
+    assert!(
+        harness
+            .metrics()
+            .contains(r#"rejected_requests_total{reason="too_large"} 2"#)
+    );
+    // What is only filled in goes on as it came, to be judged later.
+    let filled = HttpRequest::post("/mutate").body(Body::from(large())).unwrap();
+    assert_eq!(harness.send(filled).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    harness.app.set_review(Review {
+        mode: Mode::Warn,
+        ..Review::default()
+    });
+    let (_, text) = harness.post(json, large()).await;
+    assert!(
+        text.contains(r#""allowed":true"#) && text.contains("limits.bodyBytes"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_changes_all_the_time_is_not_waited_for_any_longer() {
+    let (sender, progress) = watch::channel(Progress::default());
+    tokio::spawn(async move {
+        loop {
+            sender.send_modify(|progress| progress.revision += 1);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let cluster = cluster();
+    let refused = || {
+        let request = envelope::open(&body("networkpolicies", TO_DNS_BY_NAME, None)).unwrap();
+        review(&request, &Review::default(), Some(&Seen::of(&cluster)), 0)
+    };
+    assert!(refused().rests_on_view());
+    let start = Instant::now();
+    let waits = caught_up(refused(), progress, refused);
+    let decision = timeout(Duration::from_secs(10), waits).await;
+    assert!(!decision.expect("there is an end to it").allowed());
+    assert!(start.elapsed() < CATCH_UP + 2 * LOOK, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_no_turn_free_a_request_is_told_to_try_again() {
     let harness = harness();
     let all = u32::try_from(harness.app.shared.limits.requests).unwrap();
@@ -254,4 +358,9 @@ async fn other_methods_and_paths_are_not_there() {
     assert_eq!(harness.send(get).await.0, StatusCode::METHOD_NOT_ALLOWED);
     let other = HttpRequest::post("/").body(Body::empty()).unwrap();
     assert_eq!(harness.send(other).await.0, StatusCode::NOT_FOUND);
+    let metrics = harness.metrics();
+    for reason in ["method", "path"] {
+        let line = format!(r#"rejected_requests_total{{reason="{reason}"}} 1"#);
+        assert!(metrics.contains(&line), "{line} is not in {metrics}");
+    }
 }

@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use ringfence_netpol::api::{LabelStandard, LabelStandardStatus};
 use ringfence_netpol::cluster::{Cluster, Key};
-use ringfence_netpol::standard::audit::audit;
+use ringfence_netpol::standard::audit::audit_one;
 use ringfence_runtime::view::View;
 use serde_json::json;
 
@@ -28,12 +28,8 @@ pub async fn run(client: Client, view: View, metrics: Metrics) {
         if !view.progress().synced() {
             continue;
         }
-        let (found, wanting) = {
-            let cluster = view.read();
-            let found = audit(&cluster);
-            let wanting = wanting(&cluster, &found);
-            (found, wanting)
-        };
+        let found = look(&view).await;
+        let wanting = wanting(&view.read(), &found);
         metrics.standards(&found);
         for (name, status) in wanting {
             // Each field by itself: a merge leaves alone what it is not told of.
@@ -52,6 +48,26 @@ pub async fn run(client: Client, view: View, metrics: Metrics) {
             }
         }
     }
+}
+
+/// What to say of each standard. One after the other: requests are judged in between, and what changes is taken in.
+async fn look(view: &View) -> BTreeMap<String, LabelStandardStatus> {
+    let keys: Vec<Key> = view.read().standards.iter().map(|(key, _)| key.clone()).collect();
+    let mut found = BTreeMap::new();
+    for key in keys {
+        let status = {
+            let cluster = view.read();
+            cluster
+                .standards
+                .get(&key)
+                .map(|standard| audit_one(&cluster, standard))
+        };
+        if let Some(status) = status {
+            found.insert(key.name, status);
+        }
+        tokio::task::yield_now().await;
+    }
+    found
 }
 
 /// The standards whose status says something else.
@@ -74,6 +90,7 @@ fn wanting(
 mod tests {
     use super::*;
     use crate::review::testing::cluster;
+    use ringfence_netpol::standard::audit::audit;
 
     #[test]
     fn a_status_is_written_once_and_again_when_something_changed() {

@@ -28,6 +28,9 @@ const FINISH: Duration = Duration::from_secs(10);
 /// How long a connection that is at its end is still read, so that what the other end had sent by then meets no reset:
 /// a client that sees the goodbye first sends it again elsewhere, one that sees the reset fails.
 const LINGER: Duration = Duration::from_secs(2);
+/// How much is held of what a connection sent and nobody has read yet, or of an answer that it does not read. API servers speak HTTP/1.1 to
+/// webhooks, and read what they asked for; with so many connections as there may be, this is what bounds the memory.
+const BUFFER: u32 = 64 << 10;
 /// How often the other end of an HTTP/2 connection is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -91,13 +94,19 @@ impl Server {
         let http = server.http_builder();
         http.http1()
             .timer(TokioTimer::new())
+            .max_buf_size(BUFFER as usize)
             .header_read_timeout(Duration::from_secs(limits.header_seconds));
         http.http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(u32::try_from(limits.requests.saturating_mul(2)).unwrap_or(u32::MAX))
+            .initial_stream_window_size(BUFFER)
+            .initial_connection_window_size(2 * BUFFER)
+            .max_send_buf_size(BUFFER as usize)
             .keep_alive_interval(KEEP_ALIVE)
             .max_header_list_size(16 << 10);
-        server.serve(router.into_make_service()).await
+        // Who sends a request is asked where memory is shared out.
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        server.serve(service).await
     }
 }
 
@@ -203,6 +212,18 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Counts a connection that is given up for its silence.
+    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.metrics.connection_refused("silent");
+        }
+        result
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -212,7 +233,7 @@ impl AsyncRead for Connection {
         self.keep(context)?;
         let result = ready!(self.stream.as_mut().poll_read(context, buffer));
         self.place.touch();
-        Poll::Ready(result)
+        Poll::Ready(self.noted(result))
     }
 }
 
@@ -224,7 +245,8 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         // Who reads no answers must not outlast the place.
         self.keep(context)?;
-        self.stream.as_mut().poll_write(context, bytes)
+        let result = ready!(self.stream.as_mut().poll_write(context, bytes));
+        Poll::Ready(self.noted(result))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -288,9 +288,10 @@ async fn who_shows_no_certificate_of_the_clients_ca_is_turned_away_if_one_is_ask
         (ca, params.signed_by(&key, &issuer).unwrap(), key)
     };
     let (ca, certificate, key) = issued();
-    let (_, strange, strange_key) = issued();
+    let (strange_ca, strange, strange_key) = issued();
+    let clients = ringfence_certs::Clients::of(ca.as_bytes()).unwrap();
     let tls = Tls {
-        clients: Some(ca.into_bytes()),
+        clients: Some(clients.clone()),
         ..Tls::default()
     };
     let (running, trusted) = start_with(Limits::default(), tls);
@@ -309,6 +310,10 @@ async fn who_shows_no_certificate_of_the_clients_ca_is_turned_away_if_one_is_ask
     );
     assert!(asked(with(&strange, &strange_key)).await.is_err());
     assert!(asked(client(&trusted).with_no_client_auth()).await.is_err());
+    // From the next connection on another CA counts.
+    clients.set(strange_ca.as_bytes()).unwrap();
+    asked(with(&strange, &strange_key)).await.unwrap();
+    assert!(asked(with(&certificate, &key)).await.is_err());
 }
 
 #[tokio::test]
@@ -416,10 +421,17 @@ async fn an_object_at_the_limit_is_judged_and_one_beyond_it_is_not() {
     let mut stream = connect(running.address, &trusted).await.unwrap();
     let beyond = Limits::default().body_bytes + 1;
     stream.write_all(head(beyond).as_bytes()).await.unwrap();
+    let beginning =
+        r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"uid-7","#;
+    let beginning = format!("{beginning}{}", " ".repeat(1 << 10));
+    stream.write_all(beginning.as_bytes()).await.unwrap();
     let mut text = vec![0; 4096];
     let read = stream.read(&mut text).await.unwrap();
     let text = String::from_utf8_lossy(&text[..read]);
-    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 200") && text.contains("uid-7") && text.contains(r#""allowed":false"#),
+        "{text}"
+    );
 }
 
 #[tokio::test]

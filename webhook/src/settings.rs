@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ringfence_certs::Oldest;
 use ringfence_certs::plan::Lifetimes;
+use ringfence_certs::{Clients, MountedClients, Oldest};
 use ringfence_netpol::catalogue;
 use ringfence_netpol::guard::Guard;
 use ringfence_netpol::lint::Severities;
@@ -67,7 +67,7 @@ pub struct Tls {
     /// `1.3` or `1.2`.
     pub oldest_version: Oldest,
     /// A file with the CAs, as PEM, one of which must have signed the certificate that the API server shows. (It shows one if its
-    /// `AdmissionConfiguration` names a kubeconfig that has it.) Without, whoever reaches the port may ask.
+    /// `AdmissionConfiguration` names a kubeconfig that has it.) The file may change while it runs. Without, whoever reaches the port may ask.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -75,8 +75,11 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Limits {
-    /// An object is at most 1.5 MiB where it is stored, and an update carries two.
+    /// An object is at most 1.5 MiB where it is stored, and an update carries two. (As JSON they can be larger: what is larger than this is
+    /// refused, since it cannot be judged.)
     pub body_bytes: usize,
+    /// How much the bodies of all requests may hold that come in or wait for their turn. One address may hold as much of it as is left free.
+    pub bodies_bytes: usize,
     /// How long a body may take to come in, and to wait for its turn.
     pub body_seconds: u64,
     pub handshake_seconds: u64,
@@ -87,7 +90,7 @@ pub struct Limits {
     pub idle_seconds: u64,
     /// How many connections there may be. Beyond that, the address that has the most of them loses one that is silent.
     pub connections: usize,
-    /// How many requests are read and judged at once; others wait for their turn.
+    /// How many requests are judged at once; others wait for their turn.
     pub requests: usize,
 }
 
@@ -232,7 +235,8 @@ impl Default for Certificates {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes: 7 << 19, // 3.5 MiB
+            body_bytes: 7 << 19,    // 3.5 MiB
+            bodies_bytes: 64 << 20, // 64 MiB
             body_seconds: 3,
             handshake_seconds: 5,
             header_seconds: 120,
@@ -258,20 +262,25 @@ impl Service {
 }
 
 impl Tls {
-    /// Reads the files that it names.
+    /// Reads the file that it names, and says how to follow it.
     ///
     /// # Errors
-    /// If one cannot be read.
-    pub fn read(&self) -> std::io::Result<ringfence_certs::Tls> {
-        let named = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| {
-                std::io::Error::new(error.kind(), format!("tls.clientCa, {}: {error}", path.display()))
-            })
-        };
-        Ok(ringfence_certs::Tls {
+    /// If it cannot be read, or holds no CA.
+    pub fn read(&self) -> std::io::Result<(ringfence_certs::Tls, Option<MountedClients>)> {
+        let mut tls = ringfence_certs::Tls {
             oldest: self.oldest_version,
-            clients: self.client_ca.as_ref().map(named).transpose()?,
-        })
+            clients: None,
+        };
+        let Some(path) = &self.client_ca else {
+            return Ok((tls, None));
+        };
+        let named = |kind, error: &dyn std::fmt::Display| {
+            std::io::Error::new(kind, format!("tls.clientCa, {}: {error}", path.display()))
+        };
+        let pem = std::fs::read(path).map_err(|error| named(error.kind(), &error))?;
+        let clients = Clients::of(&pem).map_err(|error| named(std::io::ErrorKind::InvalidData, &error))?;
+        tls.clients = Some(clients.clone());
+        Ok((tls, Some(MountedClients::new(path, clients, pem))))
     }
 }
 
@@ -341,6 +350,13 @@ impl ringfence_runtime::settings::Settings for Settings {
             return invalid(
                 "limits.headerSeconds",
                 "it and idleSeconds must be above 90, after which API servers close idle connections themselves".to_owned(),
+            );
+        }
+        if self.limits.bodies_bytes / 4 < self.limits.body_bytes {
+            return invalid(
+                "limits.bodiesBytes",
+                "must be at least 4 times bodyBytes, so that the largest body has room beside another's"
+                    .to_owned(),
             );
         }
         let limits = [
@@ -427,6 +443,10 @@ mod tests {
                 "limits.headerSeconds: it and idleSeconds must be above 90",
             ),
             ("limits: {requests: 0}", "limits.requests: must not be 0"),
+            (
+                "limits: {bodiesBytes: 1000000}",
+                "limits.bodiesBytes: must be at least 4 times bodyBytes",
+            ),
             ("listen: nowhere", "listen"),
         ] {
             let error = loaded(file).unwrap_err();

@@ -38,6 +38,26 @@ impl<'a> Name<'a> {
     }
 }
 
+/// Looks at every pod of two families at its address of the family that is asked about, if one of the ends is an address: a connection
+/// is of one family. Otherwise at its first.
+pub fn look_at_family(cluster: &mut Cluster, ends: [&str; 2]) {
+    let Some(asked) = ends.iter().find_map(|end| end.parse::<IpAddr>().ok()) else {
+        return;
+    };
+    let others = |address: &IpAddr| address.is_ipv4() != asked.is_ipv4();
+    let first_is_other = |pod: &Pod| pod.addresses.first().is_some_and(others);
+    let turned: Vec<(Key, Pod)> = cluster
+        .pods
+        .iter()
+        .filter(|(_, pod)| first_is_other(pod))
+        .map(|(key, pod)| (key.clone(), pod.clone()))
+        .collect();
+    for (key, mut pod) in turned {
+        pod.addresses.sort_by_key(others);
+        cluster.pods.apply(key, pod);
+    }
+}
+
 pub fn senders<'a>(cluster: &'a Cluster, text: &str, namespace: &str) -> Result<Vec<Endpoint<'a>>, Error> {
     if let Ok(address) = text.parse() {
         return Ok(vec![of_address(cluster, address)]);
@@ -65,10 +85,9 @@ pub fn receivers<'a>(
     };
     if let Ok(address) = text.parse::<IpAddr>() {
         let number = number()?;
-        let behind = cluster
-            .services
-            .iter()
-            .find(|(_, service)| service.cluster_ips.contains(&address));
+        let behind = cluster.services.iter().find(|(_, service)| {
+            service.cluster_ips.contains(&address) || service.outer_ips.contains(&address)
+        });
         return match behind {
             Some((key, service)) => behind_service(cluster, key, service, protocol, port),
             None => Ok(vec![(of_address(cluster, address), number)]),

@@ -92,7 +92,8 @@ struct Answer<'a> {
 /// # Errors
 /// If the input cannot be used, or does not have what is asked about.
 pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outcome, Error> {
-    let reading = args.input.read(&args.sources, err)?;
+    let mut reading = args.input.read(&args.sources, err)?;
+    end::look_at_family(&mut reading.cluster, [&args.from, &args.to]);
     let answer = answer(args, &reading.cluster, &reading.policies)?;
     match args.output {
         Format::Text => report::text(&answer, &reading.policies, out)?,

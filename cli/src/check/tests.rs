@@ -83,6 +83,34 @@ fn a_service_is_judged_at_its_pods_and_their_port() {
 }
 
 #[test]
+fn a_pod_of_two_families_is_known_by_either_address() {
+    const TWO: &str = "
+{apiVersion: v1, kind: Pod, metadata: {name: api, namespace: shop, labels: {app: api}}, spec: {nodeName: node1, containers: []},
+  status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, spec: {nodeName: node1, containers: []},
+  status: {phase: Running, podIP: 10.0.0.2, podIPs: [{ip: 10.0.0.2}, {ip: 'fd00::2'}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: api, namespace: shop},
+  spec: {podSelector: {matchLabels: {app: api}}, ingress: [{from: [{ipBlock: {cidr: 'fd00::2/128'}}]}]}}
+";
+    let allowed = |from: &str, to: &str| {
+        let mut reading = read_texts([("shop.yaml", TWO)], &read::Options::default());
+        assert_eq!(reading.problems, []);
+        let args = Only::parse_from(["check", "x", "--from", from, "--to", to, "--port", "1"]).args;
+        end::look_at_family(&mut reading.cluster, [from, to]);
+        let answer = answer(&args, &reading.cluster, &reading.policies).unwrap();
+        answer.explanation.allowed()
+    };
+    assert!(!allowed("fd00::9", "fd00::1"), "isolated by either address");
+    assert!(
+        allowed("shop/web", "fd00::1"),
+        "both ends are of the family that was asked about"
+    );
+    assert!(!allowed("shop/web", "10.0.0.1") && !allowed("shop/web", "shop/api"));
+}
+
+#[test]
 fn who_is_not_there_is_said_with_who_is() {
     let table = [
         (

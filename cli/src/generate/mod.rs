@@ -154,9 +154,8 @@ pub fn policies(
     let mut policies = Vec::new();
     for (name, namespace) in chosen(cluster, only) {
         let place = Place {
-            name: &name,
-            namespace: &namespace,
             routes: &routes(cluster, &name),
+            ..Place::of(&name, &namespace)
         };
         let wanted = wanted(place, &baselines);
         for Problem {

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-/// How often to look for what no news tells, while a veth is closed for not being known.
-const LOOK: Duration = Duration::from_millis(250);
+/// When to look for what no news tells, while a veth is closed for not being known: soon after the last news, then ever later.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOK_AT_MOST: Duration = Duration::from_millis(250);
 /// How often otherwise; so often the kernel's counters are taken over, too.
-const COUNT: Duration = Duration::from_secs(2);
+const COUNT: Duration = Duration::from_secs(5);
 /// How often it is checked that the filters are where they were put.
-const CHECK: Duration = Duration::from_secs(30);
+const CHECK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_AT_MOST: Duration = Duration::from_secs(10);
 
@@ -16,6 +17,7 @@ pub struct Pace {
     look: Instant,
     check: Instant,
     retry: Duration,
+    wait: Duration,
 }
 
 impl Pace {
@@ -25,6 +27,7 @@ impl Pace {
             look: now,
             check: now + CHECK,
             retry: RETRY,
+            wait: LOOK,
         }
     }
 
@@ -41,10 +44,16 @@ impl Pace {
         due
     }
 
+    /// There is news of veths.
+    pub fn heard(&mut self) {
+        self.wait = LOOK;
+    }
+
     /// All is in force; `waiting`: but a veth is closed for not being known, or a pod has none.
     pub fn succeeded(&mut self, now: Instant, waiting: bool) {
         self.retry = RETRY;
-        self.look = now + if waiting { LOOK } else { COUNT };
+        self.look = now + if waiting { self.wait } else { COUNT };
+        self.wait = (self.wait * 2).min(LOOK_AT_MOST);
     }
 
     /// Something could not be done: look soon, and then ever later.
@@ -75,9 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_pod_looks_more_often() {
+    fn who_waits_for_a_pod_looks_more_often_and_most_often_after_news() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
+        for pause in [10, 20, 40, 80, 160, 250, 250].map(Duration::from_millis) {
+            pace.succeeded(now, true);
+            assert_eq!(pace.look_due(), now + pause);
+        }
+        pace.heard();
         pace.succeeded(now, true);
         assert_eq!(pace.look_due(), now + LOOK);
     }

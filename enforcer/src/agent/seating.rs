@@ -21,6 +21,12 @@ impl Agent {
     pub(super) fn seat(&mut self) -> Result<Result<(), Error>, Error> {
         let veths = self.links.veths()?;
         self.gone.extend(self.seats.survey(&veths));
+        // Before another veth of the same index is given its place.
+        while let Some(ifindex) = self.gone.first().copied() {
+            self.maps.evict(ifindex)?;
+            self.sync.forget(ifindex);
+            self.gone.remove(&ifindex);
+        }
         for (ifindex, since) in std::mem::take(&mut self.closed) {
             if let Some(seat) = self.seats.get_mut(ifindex).filter(|seat| seat.address.is_none()) {
                 (seat.closed, seat.attached) = (Some(since), true);
@@ -62,6 +68,7 @@ impl Agent {
             .seats
             .iter()
             .filter(|seat| !seat.attached && seat.address.is_some_and(|address| pods.has(&address)))
+            .filter(|seat| !self.unseated.contains(&seat.veth.ifindex))
             .map(|seat| seat.veth.ifindex)
             .collect();
         let mut failure: Option<datapath::Error> = None;
@@ -78,7 +85,8 @@ impl Agent {
 
     /// Looks behind the veths whose pod is not known.
     fn find_pods(&mut self) -> Result<(), Error> {
-        let missed = std::mem::take(&mut self.look_for_missed) && self.seats.is_awaited(self.rules.pods());
+        let missed = std::mem::take(&mut self.look_for_missed);
+        let awaited = self.seats.is_awaited(self.rules.pods());
         for veth in self.seats.unknown() {
             let addresses = match self.links.addresses_behind(&veth) {
                 Ok(addresses) => addresses,
@@ -91,6 +99,9 @@ impl Agent {
             let Some(seat) = self.seats.get_mut(veth.ifindex) else {
                 continue;
             };
+            seat.strangers = addresses
+                .iter()
+                .any(|address| self.rules.pods().is_strangers(address));
             if let Some(address) = addresses
                 .into_iter()
                 .find(|address| self.rules.pods().has(address))
@@ -98,6 +109,7 @@ impl Agent {
                 tracing::debug!(ifindex = veth.ifindex, %address, "a pod's veth was found");
                 (seat.address, seat.closed) = (Some(address), None);
             } else if missed
+                && (awaited || seat.strangers)
                 && seat.closed.is_none()
                 && self.links.is_kept_in(&veth, &self.settings.netns_path)?
             {

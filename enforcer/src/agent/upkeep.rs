@@ -1,12 +1,14 @@
 //! What is to be looked after besides the rules.
 
 use super::{Agent, Error};
-use crate::datapath::{Hooks, Pins, ROOM, detach};
+use crate::datapath::{Hooks, ROOM, detach};
+use crate::encode::plan::Room;
+use crate::encode::state::PORT_CLASSES;
 
 impl Agent {
     /// Removes what agents before left and nothing needs any more: only now that this one's rules are in force, since until then
     /// another layout's filters may be what holds policy.
-    pub(super) fn tidy(&self, pins: &Pins) -> Result<(), Error> {
+    pub(super) fn tidy(&self) -> Result<(), Error> {
         for seat in self.seats.iter().filter(|seat| !seat.attached) {
             if Hooks::stand_at(seat.veth.ifindex) {
                 tracing::info!(
@@ -16,10 +18,11 @@ impl Agent {
                 detach(seat.veth.ifindex)?;
             }
         }
-        Ok(pins.sweep()?)
+        Ok(self.pins.sweep()?)
     }
 
-    /// Puts filters back that somebody else took away.
+    /// Puts filters back that somebody else took away. The programs behind the node's translation are held by their pins, and only a new
+    /// agent can put them back.
     pub(super) fn check_filters(&mut self) -> Result<(), Error> {
         let mut failure = None;
         for seat in self.seats.iter().filter(|seat| seat.attached) {
@@ -36,6 +39,19 @@ impl Agent {
                 failure = self.hooks.attach(ifindex).err().or(failure);
             }
         }
+        let gone = self.pins.links_gone();
+        if !gone.is_empty() {
+            tracing::error!(
+                ?gone,
+                "netfilter programs were taken away by somebody else, so that Services are not judged by the pods behind them and new \
+                 veths are not closed at once; end this agent, and the next one puts them back"
+            );
+            self.metrics
+                .failures
+                .with_label_values(&["netfilter_taken_away"])
+                .inc();
+        }
+        self.ready.filters.set(gone.is_empty() && failure.is_none());
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -53,7 +69,9 @@ impl Agent {
             let tables = [
                 ("addresses", state.addresses.len(), ROOM.addresses),
                 ("prefixes", state.prefixes.len(), ROOM.prefixes),
-                ("decisions", state.decisions.len(), ROOM.decisions),
+                ("decisions", state.decisions.len(), ROOM.decisions_at_once()),
+                ("port_sets", state.port_sets.len(), Room::port_sets_at_once()),
+                ("port_classes", state.port_classes_in_use(), PORT_CLASSES),
                 ("services", state.services.len(), ROOM.services),
             ];
             for (map, entries, room) in tables {

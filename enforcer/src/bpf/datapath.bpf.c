@@ -41,8 +41,11 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 	struct rf_policy policy;
 	bool known;
 
-	if (!endpoint)
-		return TC_ACT_UNSPEC;
+	/* A veth has filters only as long as it has a place here: this is one that is going, or has become another. */
+	if (!endpoint) {
+		rf_count(RF_DROP_PENDING);
+		return TC_ACT_SHOT;
+	}
 	known = rf_read_policy(endpoint, skb->ifindex, &policy);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_ARP):

@@ -48,6 +48,8 @@ enum { BPF_ANY, BPF_NOEXIST, BPF_EXIST };
 #define NF_DROP 0
 #define NF_ACCEPT 1
 
+#define NF_INET_LOCAL_IN 1
+
 #define ETH_HLEN 14
 #define ETH_P_IP 0x0800
 #define ETH_P_ARP 0x0806
@@ -107,6 +109,7 @@ struct net_device {
 };
 
 struct nf_hook_state {
+	__u8 hook;
 	__u8 pf;
 	struct net_device *in;
 	struct net_device *out;
@@ -114,6 +117,8 @@ struct nf_hook_state {
 
 struct sk_buff {
 	unsigned long _nfct; /* the flow that netfilter tracks, with the packet's place in it in the low bits */
+	__u16 transport_header, network_header; /* from `head` on */
+	unsigned char *head;
 };
 
 struct bpf_nf_ctx {

@@ -263,7 +263,7 @@ struct {
 /* What a ruleset opens to a class. Rows never change: their keys stand for contents. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1048576);
+	__uint(max_entries, 2097152);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct rf_decision_key);
@@ -345,19 +345,29 @@ struct {
 } denied SEC(".maps");
 
 /*
- * Which interfaces user space has looked at, by the low half of the index: see newborn.h. No interface has the index 0; that element
- * says whether any of it counts yet.
+ * Which interfaces user space has looked at, by the low half of the index: see newborn.h. The last element says whether any of it
+ * counts yet.
  */
-#define RF_SEEN_ARMED 0
+#define RF_SEEN_ARMED RF_ENDPOINTS
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, RF_ENDPOINTS);
+	__uint(max_entries, RF_ENDPOINTS + 1);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__type(value, __u64);
 } seen SEC(".maps");
+
+/* Those whose element is another one's, by the whole of their index. Both may live for long. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u32);
+} seen_too SEC(".maps");
 
 /* The first of each kind, for whoever listens: not pinned, each agent has its own. */
 struct {

@@ -19,6 +19,8 @@ static __always_inline bool rf_is_looked_at(__u32 ifindex)
 
 	if (which && *which == ifindex)
 		return true;
+	if (which && *which && bpf_map_lookup_elem(&seen_too, &ifindex))
+		return true;
 	armed = bpf_map_lookup_elem(&seen, &armed_at);
 	return !armed || !*armed;
 }

@@ -240,14 +240,16 @@ static __always_inline bool rf_parse_ports(struct __sk_buff *skb, __u32 at, stru
 
 /*
  * The packet that an ICMP error is about, as the flow that it was sent in. Its sender is the error's receiver, so
- * source and destination change places: the error then looks like an answer in that flow.
+ * source and destination change places: the error then looks like an answer in that flow. One that goes to anybody else than that
+ * sender is no error, but a way to have something delivered.
  */
 static __noinline bool rf_parse_report(struct __sk_buff *skb, __u32 at, struct rf_packet *packet, bool six)
 {
 	struct rf_packet inner = {};
 	struct rf_header header = {};
 
-	if (rf_parse_header(skb, at, &inner, &header, six) != RF_PARSED || header.offset)
+	if (rf_parse_header(skb, at, &inner, &header, six) != RF_PARSED || header.offset ||
+	    !rf_is_same(&packet->destination, &inner.source, six))
 		return false;
 	switch (inner.protocol) {
 	case IPPROTO_TCP:

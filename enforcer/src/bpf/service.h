@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What goes to a Service. At the veth such a packet still carries the Service's address, and passes as *deferred*; here,
- * behind the node's translation, netfilter's own tracking says both what the pod asked for and what it gets.
+ * behind the node's translation, netfilter's own tracking says both what the pod asked for and what it gets. It may get just what
+ * it asked for: of a cache of names on its node, or where another than the node translates.
  *
- * Only packets that a pod sends in the direction in which it opened a translated flow are judged here; all else was judged at
+ * Only packets that a pod sends in the direction in which it opened such a flow are judged here; all else was judged at
  * the veth, by the very addresses that policy is about.
  */
 #pragma once
@@ -16,7 +17,9 @@
 #include "verdict.h"
 
 #define RF_CT_INFO 7UL
-#define RF_CT_IS_REPLY 3 /* this and above: answers, and untracked */
+#define RF_CT_NEW 2 /* the first packet */
+#define RF_CT_IS_REPLY 3 /* this and above: answers */
+#define RF_CT_UNTRACKED 7
 #define RF_CT_DST_NAT (1UL << 5) /* IPS_DST_NAT of the kernel's user-space interface */
 
 /*
@@ -49,21 +52,30 @@ static __always_inline void rf_deny_service(const struct rf_flow_key *key, const
 	rf_record(&denial, bpf_ktime_get_ns());
 }
 
-static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_conn *ct, bool six)
+/* What a pod asks for of a Service, and what it gets. */
+struct rf_request {
+	struct rf_address source, asked, real;
+	__be16 source_port, asked_port, real_port;
+	__u8 protocol;
+};
+
+static __always_inline bool rf_is_asked_of_service(const struct rf_request *request, bool six)
+{
+	return rf_is_vip(&request->asked, request->asked_port, request->protocol, six);
+}
+
+static __always_inline int rf_judge_request(struct bpf_nf_ctx *ctx, const struct rf_request *request, bool six)
 {
 	struct rf_flow_key key = {};
-	struct rf_address source, real;
 	struct rf_endpoint *endpoint;
 	struct rf_policy policy;
 	struct net_device *in;
 	struct rf_flow *flow;
-	__be16 real_port;
 	__u32 *ifindex;
 	__u32 received;
 	__u8 flags;
 
-	BPF_CORE_READ_INTO(&source.word, ct, tuplehash[0].tuple.src.u3.all);
-	ifindex = rf_veth_of(&source, six);
+	ifindex = rf_veth_of(&request->source, six);
 	if (!ifindex)
 		return NF_ACCEPT;
 	endpoint = rf_endpoint_of(*ifindex);
@@ -74,71 +86,141 @@ static __always_inline int rf_judge_service(struct bpf_nf_ctx *ctx, struct nf_co
 	if (received != endpoint->via && received != endpoint->ifindex)
 		return NF_ACCEPT; /* borrows the pod's address */
 
-	BPF_CORE_READ_INTO(&real.word, ct, tuplehash[1].tuple.src.u3.all);
-	real_port = BPF_CORE_READ(ct, tuplehash[1].tuple.src.u.all);
 	flags = RF_FLOW_DEFERRED | RF_FLOW_JUDGED;
-	if (rf_is_same(&real, &source, six))
+	if (rf_is_same(&request->real, &request->source, six))
 		flags |= RF_FLOW_SELF;
 	else if (!policy.egress)
 		return NF_ACCEPT;
 	key.ifindex = *ifindex;
-	BPF_CORE_READ_INTO(&key.peer.word, ct, tuplehash[0].tuple.dst.u3.all);
-	key.local_port = BPF_CORE_READ(ct, tuplehash[0].tuple.src.u.all);
-	key.peer_port = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.u.all);
-	key.protocol = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.protonum);
+	key.peer = request->asked;
+	key.local_port = request->source_port;
+	key.peer_port = request->asked_port;
+	key.protocol = request->protocol;
 
 	flow = rf_flow_at(&key, six);
-	if (flow && flow->flags & RF_FLOW_JUDGED && flow->gen == policy.gen && flow->real_port == real_port &&
-	    rf_is_same(&flow->real_address, &real, six))
+	if (flow && flow->flags & RF_FLOW_JUDGED && flow->gen == policy.gen && flow->real_port == request->real_port &&
+	    rf_is_same(&flow->real_address, &request->real, six))
 		return NF_ACCEPT;
 	if (!(flags & RF_FLOW_SELF) &&
-	    !rf_open(policy.egress, policy.side, &real, key.protocol, real_port, six)) {
+	    !rf_open(policy.egress, policy.side, &request->real, key.protocol, request->real_port, six)) {
 		if (flow)
 			flow->flags &= ~RF_FLOW_JUDGED;
 		rf_count(RF_DROP_SERVICE);
-		rf_deny_service(&key, &real, real_port, six);
+		rf_deny_service(&key, &request->real, request->real_port, six);
 		return NF_DROP;
 	}
 	if (flow) {
 		if (six)
-			flow->real_address = real;
+			flow->real_address = request->real;
 		else
-			flow->real_address.word[0] = real.word[0];
-		flow->real_port = real_port;
+			flow->real_address.word[0] = request->real.word[0];
+		flow->real_port = request->real_port;
 		flow->gen = policy.gen;
 		flow->flags = flags;
 	} else {
 		struct rf_flow fresh = {
 			.seen = bpf_ktime_get_ns(), /* the coarse clock is not for programs of this type */
 			.gen = policy.gen,
-			.real_address = real,
-			.real_port = real_port,
+			.real_address = request->real,
+			.real_port = request->real_port,
 			.flags = flags,
 		};
 
 		rf_flow_put(&key, &fresh, six);
 	}
 	if (flags & RF_FLOW_SELF)
-		rf_expect_self(key, &source, real_port, policy.gen, six);
+		rf_expect_self(key, &request->source, request->real_port, policy.gen, six);
 	rf_count(RF_PASS_NEW);
 	return NF_ACCEPT;
 }
 
-static __noinline int rf_judge_service6(struct bpf_nf_ctx *ctx, unsigned long ct)
+/* What netfilter tracks. A flow that is not translated is to whom it says: that has to be judged too, since the veth let it out. */
+static __always_inline int rf_judge_tracked(struct bpf_nf_ctx *ctx, struct nf_conn *ct, bool translated, bool six)
 {
-	return rf_judge_service(ctx, (struct nf_conn *)ct, true);
+	struct rf_request request = {};
+
+	BPF_CORE_READ_INTO(&request.asked.word, ct, tuplehash[0].tuple.dst.u3.all);
+	request.asked_port = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.u.all);
+	request.protocol = BPF_CORE_READ(ct, tuplehash[0].tuple.dst.protonum);
+	if (!translated && !rf_is_asked_of_service(&request, six))
+		return NF_ACCEPT;
+	BPF_CORE_READ_INTO(&request.source.word, ct, tuplehash[0].tuple.src.u3.all);
+	request.source_port = BPF_CORE_READ(ct, tuplehash[0].tuple.src.u.all);
+	BPF_CORE_READ_INTO(&request.real.word, ct, tuplehash[1].tuple.src.u3.all);
+	request.real_port = BPF_CORE_READ(ct, tuplehash[1].tuple.src.u.all);
+	return rf_judge_request(ctx, &request, six);
+}
+
+static __noinline int rf_judge_tracked6(struct bpf_nf_ctx *ctx, unsigned long ct, bool translated)
+{
+	return rf_judge_tracked(ctx, (struct nf_conn *)ct, translated, true);
+}
+
+/*
+ * What netfilter does not track, and the node takes in: a cache of names on every node is set up so, at the address of the Service
+ * that it stands for. By then fragments are one packet again.
+ */
+static __always_inline int rf_judge_untracked(struct bpf_nf_ctx *ctx, bool six)
+{
+	unsigned char *head = BPF_CORE_READ(ctx, skb, head);
+	unsigned char *network = head + BPF_CORE_READ(ctx, skb, network_header);
+	unsigned char *transport = head + BPF_CORE_READ(ctx, skb, transport_header);
+	struct rf_request request = {};
+	__be16 ports[2];
+
+	if (six) {
+		struct ipv6hdr ip;
+
+		if (bpf_probe_read_kernel(&ip, sizeof(ip), network))
+			return NF_ACCEPT;
+		request.source = ip.saddr;
+		request.asked = ip.daddr;
+		request.protocol = ip.nexthdr;
+	} else {
+		struct iphdr ip;
+
+		if (bpf_probe_read_kernel(&ip, sizeof(ip), network))
+			return NF_ACCEPT;
+		request.source.word[0] = ip.saddr;
+		request.asked.word[0] = ip.daddr;
+		request.protocol = ip.protocol;
+	}
+	if (rf_ports_at(request.protocol) < 0 || bpf_probe_read_kernel(ports, sizeof(ports), transport))
+		return NF_ACCEPT;
+	request.source_port = ports[0];
+	request.asked_port = ports[1];
+	if (!rf_is_asked_of_service(&request, six))
+		return NF_ACCEPT;
+	request.real = request.asked;
+	request.real_port = request.asked_port;
+	return rf_judge_request(ctx, &request, six);
+}
+
+static __noinline int rf_judge_untracked4(struct bpf_nf_ctx *ctx)
+{
+	return rf_judge_untracked(ctx, false);
+}
+
+static __noinline int rf_judge_untracked6(struct bpf_nf_ctx *ctx)
+{
+	return rf_judge_untracked(ctx, true);
 }
 
 static __always_inline int rf_service(struct bpf_nf_ctx *ctx)
 {
-	unsigned long tracked = ctx->skb->_nfct;
+	unsigned long tracked = ctx->skb->_nfct, place = tracked & RF_CT_INFO;
 	struct nf_conn *ct = (struct nf_conn *)(tracked & ~RF_CT_INFO);
+	bool six = ctx->state->pf == AF_INET6, translated;
 
-	if (!ct || (tracked & RF_CT_INFO) >= RF_CT_IS_REPLY)
+	if (!ct || place == RF_CT_UNTRACKED) {
+		if (ctx->state->hook != NF_INET_LOCAL_IN)
+			return NF_ACCEPT;
+		return six ? rf_judge_untracked6(ctx) : rf_judge_untracked4(ctx);
+	}
+	if (place >= RF_CT_IS_REPLY)
 		return NF_ACCEPT;
-	if (!(BPF_CORE_READ(ct, status) & RF_CT_DST_NAT))
+	translated = BPF_CORE_READ(ct, status) & RF_CT_DST_NAT;
+	if (!translated && place != RF_CT_NEW)
 		return NF_ACCEPT;
-	if (ctx->state->pf == AF_INET6)
-		return rf_judge_service6(ctx, (unsigned long)ct);
-	return rf_judge_service(ctx, ct, false);
+	return six ? rf_judge_tracked6(ctx, (unsigned long)ct, translated) : rf_judge_tracked(ctx, ct, translated, false);
 }

@@ -38,6 +38,23 @@ static __always_inline int rf_ports_at(__u8 protocol)
 	}
 }
 
+/* Whether it is an address and a port (as on the wire) of a Service. */
+static __always_inline bool rf_is_vip(const struct rf_address *address, __be16 port, __u8 protocol, bool six)
+{
+	struct rf_service_key key;
+
+	if (rf_ports_at(protocol) < 0)
+		return false;
+	key.port = port;
+	key.protocol = protocol;
+	key.zero = 0;
+	if (six)
+		key.address = *address;
+	else
+		key.address.word[0] = address->word[0];
+	return six ? bpf_map_lookup_elem(&vip6, &key) : bpf_map_lookup_elem(&vip4, &key);
+}
+
 static __always_inline bool rf_opens(__u32 ruleset, __u32 side, const struct rf_address *address, __u32 protocol,
 				     __u32 port, bool six)
 {

@@ -38,18 +38,7 @@ static __always_inline bool rf_is_link_local6(const struct rf_address *address)
 
 static __always_inline bool rf_is_service(const struct rf_look *look, bool six)
 {
-	struct rf_service_key key;
-
-	if (rf_ports_at(look->key.protocol) < 0)
-		return false;
-	key.port = look->key.peer_port;
-	key.protocol = look->key.protocol;
-	key.zero = 0;
-	if (six)
-		key.address = look->key.peer;
-	else
-		key.address.word[0] = look->key.peer.word[0];
-	return six ? bpf_map_lookup_elem(&vip6, &key) : bpf_map_lookup_elem(&vip4, &key);
+	return rf_is_vip(&look->key.peer, look->key.peer_port, look->key.protocol, six);
 }
 
 static __always_inline bool rf_is_self_address(const struct rf_look *look, bool six)
@@ -213,8 +202,13 @@ static __always_inline enum rf_reason rf_judge(const struct rf_look *look, __u32
 		if (role == RF_REPORTS)
 			return flow->gen == look->policy->gen || rf_still_open(look, flow, six) ? RF_PASS_RELATED :
 											    RF_DROP_CUT;
-		/* A new connection by the other side, on the ports of one that was: no answer in that one. */
-		if (!(role == RF_OPENS && connects && against))
+		/*
+		 * What the node opened passes because nobody but the node could: what it forwards, by the same ports, is another's. A new
+		 * connection by the other side, on the ports of one that was, is no answer in that one. What needs no connection might be:
+		 * it belongs to the flow, also if that is cut, or an answer under way would open it again from the other side.
+		 */
+		if (!(flow->flags & RF_FLOW_NODE && look->direction == RF_INGRESS && look->received) &&
+		    !(role == RF_OPENS && connects && against))
 			return rf_known_flow(look, flow, six);
 	}
 	switch (role) {

@@ -1,10 +1,11 @@
 //! The pods' veths, as the programs know them: an element of `ep` each, which names the pod's addresses and, in one word, its rules.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{MutexGuard, PoisonError};
 
 use super::maps::KernelMaps;
-use super::table::{address, get, put, wire};
+use super::table::{address, delete, get, put, wire};
 use super::{EndpointRow, Error};
 use crate::addresses::Addresses;
 use crate::skeleton::types::rf_endpoint_flags;
@@ -18,7 +19,7 @@ pub(super) const ENDPOINT_ADDRESS4: usize = 0;
 const ENDPOINT_VIA: usize = 2;
 const ENDPOINT_ADDRESS6: usize = 3;
 /// The element of `seen` that is no interface's.
-const ARMED: usize = 0;
+const ARMED: usize = ENDPOINTS;
 const LAX: u32 = rf_endpoint_flags::RF_ENDPOINT_LAX.0;
 
 /// The host's end of a pod's veth, as the kernel side knows it.
@@ -57,18 +58,27 @@ impl KernelMaps {
     /// Says that an interface was looked at: it has filters now, or is no pod's. Until then the node forwards nothing from or to it, if
     /// it is a veth (newborn.h).
     pub fn look_at(&self, ifindex: u32) {
-        self.seen.store(slot(ifindex) as usize, u64::from(ifindex));
+        if !self.seen.claim(slot(ifindex) as usize, u64::from(ifindex))
+            && let Err(error) = put("seen_too", &self.seen_too, &ifindex, &1_u32)
+        {
+            tracing::error!(ifindex, %error, "an interface stays closed, since it cannot be noted that it was looked at");
+        }
     }
 
     /// Forgets an interface that is gone: the next one with its index is another.
     pub fn look_away(&self, ifindex: u32) {
         let forget = |of| if of == u64::from(ifindex) { 0 } else { of };
         self.seen.change(slot(ifindex) as usize, forget);
+        if let Err(error) = delete("seen_too", &self.seen_too, &ifindex) {
+            tracing::error!(ifindex, %error, "an interface that is gone counts as looked at");
+        }
     }
 
     /// Whether an interface was looked at.
     pub fn is_looked_at(&self, ifindex: u32) -> bool {
+        let too = || get::<u32, u32>("seen_too", &self.seen_too, &ifindex);
         self.seen.load(slot(ifindex) as usize) == u64::from(ifindex)
+            || too().is_ok_and(|found| found.is_some())
     }
 
     /// From now on veths that nobody looked at are closed.
@@ -76,16 +86,29 @@ impl KernelMaps {
         self.seen.store(ARMED, 1);
     }
 
-    fn alone(&self) -> MutexGuard<'_, ()> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether veths that nobody looked at are closed.
+    pub fn is_armed(&self) -> bool {
+        self.seen.load(ARMED) != 0
+    }
+
+    /// Nobody else writes an element meanwhile. Which of them are bound, all of it, by this process.
+    fn alone(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an endpoint, closed until it gets its word. One that is there stays as it is.
     pub fn admit(&self, ifindex: u32) -> Result<(), Error> {
         let _alone = self.alone();
         let slot = slot(ifindex);
+        // Asked at every look for every pod: without a system call.
+        if self
+            .endpoints
+            .load(slot as usize * ENDPOINT_WORDS + ENDPOINT_ADDRESS4) as u32
+            == ifindex
+        {
+            return Ok(());
+        }
         match get::<u32, EndpointRow>("ep", &self.ep, &slot)? {
-            Some(row) if row.ifindex == ifindex => Ok(()),
             Some(row) if row.ifindex != 0 => Err(Error::Taken {
                 ifindex,
                 taken: row.ifindex,
@@ -108,17 +131,8 @@ impl KernelMaps {
         if endpoint.addresses.is_empty() {
             return Ok(());
         }
-        let _alone = self.alone();
+        let mut bound = self.alone();
         let index = slot(endpoint.ifindex);
-        let row = get::<u32, EndpointRow>("ep", &self.ep, &index)?.unwrap_or_default();
-        let before = addresses(&row);
-        for gone in before
-            .iter()
-            .filter(|old| endpoint.addresses.iter().all(|new| new != *old))
-        {
-            self.forget_local(gone, endpoint.ifindex)?;
-        }
-        // In words, so that the programs never meet half of one; and only those that change.
         let first = index as usize * ENDPOINT_WORDS;
         let v4 = endpoint
             .addresses
@@ -132,7 +146,7 @@ impl KernelMaps {
                 .map_or(0, |chunk| u64::from_ne_bytes(*chunk))
         };
         let flags = if endpoint.lax { LAX } else { 0 };
-        for (at, value) in [
+        let words = [
             (
                 ENDPOINT_ADDRESS4,
                 u64::from(endpoint.ifindex) | u64::from(v4) << 32,
@@ -140,20 +154,35 @@ impl KernelMaps {
             (ENDPOINT_VIA, u64::from(endpoint.via) | u64::from(flags) << 32),
             (ENDPOINT_ADDRESS6, word(low)),
             (ENDPOINT_ADDRESS6 + 1, word(high)),
-        ] {
-            if self.endpoints.load(first + at) != value {
-                self.endpoints.store(first + at, value);
-            }
+        ];
+        let is_so = |(at, value): &(usize, u64)| self.endpoints.load(first + at) == *value;
+        if bound.contains(&endpoint.ifindex) && words.iter().all(is_so) {
+            return Ok(());
+        }
+        bound.remove(&endpoint.ifindex);
+        let row = get::<u32, EndpointRow>("ep", &self.ep, &index)?.unwrap_or_default();
+        let before = addresses(&row);
+        for gone in before
+            .iter()
+            .filter(|old| endpoint.addresses.iter().all(|new| new != *old))
+        {
+            self.forget_local(gone, endpoint.ifindex)?;
+        }
+        // In words, so that the programs never meet half of one; and only those that change.
+        for (at, value) in words.iter().filter(|word| !is_so(word)) {
+            self.endpoints.store(first + at, *value);
         }
         for address in endpoint.addresses.iter() {
             self.local.put(address, &wire(address), &endpoint.ifindex)?;
         }
+        bound.insert(endpoint.ifindex);
         Ok(())
     }
 
     /// Forgets an endpoint whose interface is gone or is not a pod's.
     pub fn evict(&self, ifindex: u32) -> Result<(), Error> {
-        let _alone = self.alone();
+        let mut bound = self.alone();
+        bound.remove(&ifindex);
         let index = slot(ifindex);
         let Some(row) = get::<u32, EndpointRow>("ep", &self.ep, &index)?.filter(|row| row.ifindex == ifindex)
         else {

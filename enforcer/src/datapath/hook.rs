@@ -20,6 +20,14 @@ const HANDLE: u32 = 0x7266_0001;
 /// agents before, also of one with another layout of the maps, which stays until this one's rules are in force.
 const NETFILTER: std::ops::Range<i32> = -17..-9;
 
+/// Where netfilter programs stand: the name of the pin, the family, the hook.
+pub(super) const NETFILTER_HOOKS: [(&str, i32, i32); 4] = [
+    ("forward4", NFPROTO_IPV4, NF_INET_FORWARD),
+    ("input4", NFPROTO_IPV4, NF_INET_LOCAL_IN),
+    ("forward6", NFPROTO_IPV6, NF_INET_FORWARD),
+    ("input6", NFPROTO_IPV6, NF_INET_LOCAL_IN),
+];
+
 /// The programs of a pod's veth.
 pub struct Hooks {
     pub(super) from_pod: OwnedFd,
@@ -130,12 +138,7 @@ fn is_no_device(error: &libbpf_rs::Error) -> bool {
 
 /// Puts the program behind the node's translation, and then takes away that of an agent before.
 pub fn attach_netfilter(program: &ProgramMut<'_>, pins: &Pins) -> Result<(), Error> {
-    for (name, protocol_family, hooknum) in [
-        ("forward4", NFPROTO_IPV4, NF_INET_FORWARD),
-        ("input4", NFPROTO_IPV4, NF_INET_LOCAL_IN),
-        ("forward6", NFPROTO_IPV6, NF_INET_FORWARD),
-        ("input6", NFPROTO_IPV6, NF_INET_LOCAL_IN),
-    ] {
+    for (name, protocol_family, hooknum) in NETFILTER_HOOKS {
         let pin = |priority: i32| pins.links().join(format!("{name}-{}", priority.unsigned_abs()));
         let stale: Vec<PathBuf> = NETFILTER.map(pin).filter(|path| path.exists()).collect();
         let mut busy = None;

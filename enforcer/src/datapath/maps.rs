@@ -1,5 +1,6 @@
 //! The maps that hold what the programs know, as one value, and what can be asked of all of them.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
@@ -9,19 +10,16 @@ use super::Error;
 use super::endpoints::{ENDPOINT_WORDS, ENDPOINTS};
 use super::flows::Flows;
 use super::row::{REASONS, TALLIES, bytes, is_recorded, read};
-use super::store::SET_WORDS;
 use super::table::Families;
 use super::words::Words;
 use crate::encode::plan::Room;
-use crate::encode::state::PORTS;
-use crate::encode::tables::PORT_SETS;
 use crate::skeleton::DatapathMaps;
 
 /// As declared in maps.h.
 pub const ROOM: Room = Room {
     addresses: 131_072,
     prefixes: 65_536,
-    decisions: 1_048_576,
+    decisions: 2_097_152,
     services: 65_536,
 };
 
@@ -35,11 +33,13 @@ pub struct KernelMaps {
     cnt: MapHandle,
     pub flows: Flows,
     pub(super) endpoints: Words,
-    pub(super) port_classes: Words,
-    pub(super) port_sets: Words,
+    pub(super) pcls: MapHandle,
+    pub(super) pset: MapHandle,
     pub(super) seen: Words,
-    /// Held while an element of `ep` is read and then written: two threads do.
-    pub(super) rows: Mutex<()>,
+    pub(super) seen_too: MapHandle,
+    /// Held while an element of `ep` is read and then written: two threads do. The interfaces whose element, and what else names them,
+    /// this process has written.
+    pub(super) bound: Mutex<BTreeSet<u32>>,
     /// Every map, to ask how much memory it takes up.
     all: Vec<(&'static str, MapHandle)>,
 }
@@ -54,8 +54,8 @@ impl KernelMaps {
         };
         Ok(Self {
             endpoints: Words::map("ep", maps.ep.as_fd(), ENDPOINTS * ENDPOINT_WORDS)?,
-            port_classes: Words::map("pcls", maps.pcls.as_fd(), PORTS)?,
-            port_sets: Words::map("pset", maps.pset.as_fd(), PORT_SETS as usize * SET_WORDS)?,
+            pcls: handle("pcls", &maps.pcls)?,
+            pset: handle("pset", &maps.pset)?,
             ep: handle("ep", &maps.ep)?,
             pod: families(("pod4", &maps.pod4), ("pod6", &maps.pod6))?,
             cidr: families(("cidr4", &maps.cidr4), ("cidr6", &maps.cidr6))?,
@@ -63,9 +63,10 @@ impl KernelMaps {
             vip: families(("vip4", &maps.vip4), ("vip6", &maps.vip6))?,
             local: families(("local4", &maps.local4), ("local6", &maps.local6))?,
             cnt: handle("cnt", &maps.cnt)?,
-            seen: Words::map("seen", maps.seen.as_fd(), ENDPOINTS)?,
+            seen: Words::map("seen", maps.seen.as_fd(), ENDPOINTS + 1)?,
+            seen_too: handle("seen_too", &maps.seen_too)?,
             flows: Flows::new(maps)?,
-            rows: Mutex::new(()),
+            bound: Mutex::default(),
             all: every(maps)?,
         })
     }
@@ -115,6 +116,6 @@ macro_rules! every_map {
 
 fn every(maps: &DatapathMaps<'_>) -> Result<Vec<(&'static str, MapHandle)>, Error> {
     Ok(
-        every_map!(maps: ep seen ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag denied events pace cnt),
+        every_map!(maps: ep seen seen_too ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag denied events pace cnt),
     )
 }

@@ -1,6 +1,6 @@
 //! Where state is kept in the BPF file system, beyond the agent's life.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 /// Grows with every change of a map's type, key, value or meaning: an agent never reads what it could misunderstand.
-const LAYOUT: &str = "6";
+const LAYOUT: &str = "7";
 /// The same for the maps that hold flows, in a folder of their own: an agent that has other rules still knows who opened what.
 const FLOWS: &str = "flows-1";
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -51,9 +51,24 @@ impl Pins {
         self.maps().join("links")
     }
 
-    /// Whether an agent was here before, and left its maps.
+    /// Whether an agent was here before, and left its maps, of whichever layout.
     pub fn are_there(&self) -> bool {
-        self.maps().join("ep").exists()
+        let folders = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        folders
+            .map(|folder| folder.path().join("ep"))
+            .any(|ep| ep.exists())
+    }
+
+    /// The hooks at which no netfilter program of this layout is any more.
+    pub fn links_gone(&self) -> Vec<&'static str> {
+        let pinned = fs::read_dir(self.links()).into_iter().flatten().flatten();
+        let pinned: Vec<_> = pinned.map(|entry| entry.file_name()).collect();
+        let is_at = |hook: &str| {
+            let of_hook = |name: &OsString| name.to_string_lossy().starts_with(hook);
+            pinned.iter().any(of_hook)
+        };
+        let hooks = super::hook::NETFILTER_HOOKS.map(|(name, ..)| name);
+        hooks.into_iter().filter(|hook| !is_at(hook)).collect()
     }
 
     /// Removes what other layouts left, once this one is in force.

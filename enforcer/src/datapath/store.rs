@@ -1,6 +1,7 @@
 //! The rules in the maps: written as plans say, and read back.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -12,18 +13,32 @@ use super::maps::KernelMaps;
 use super::proof::CANARY;
 use super::row::bytes;
 use super::table::{address, delete, each, put, wire};
+use super::words::Words;
 use super::{Error, batch};
-use crate::encode::state::{PortBits, State, Word, Write};
-use crate::encode::tables::{EVERYTHING, RULESETS};
+use crate::encode::state::{PORTS, PortBits, State, Word, Write};
+use crate::encode::tables::{EVERYTHING, PORT_SETS, RULESETS};
 use crate::skeleton::types::{
     rf_address, rf_class, rf_decision, rf_decision_key, rf_prefix_key, rf_service_key,
 };
 use crate::sync::Store;
 
-pub(super) const SET_WORDS: usize = size_of::<PortBits>() / 8;
+const SET_WORDS: usize = size_of::<PortBits>() / 8;
+
+/// What is said of ports, in memory for as long as it is needed: 3.5 MiB that seldom change.
+struct PortTables {
+    classes: Words,
+    sets: Words,
+}
 
 impl KernelMaps {
-    fn put_one(&self, write: &Write) -> Result<(), Error> {
+    fn port_tables(&self) -> Result<PortTables, Error> {
+        Ok(PortTables {
+            classes: Words::map("pcls", self.pcls.as_fd(), PORTS)?,
+            sets: Words::map("pset", self.pset.as_fd(), PORT_SETS as usize * SET_WORDS)?,
+        })
+    }
+
+    fn put_one(&self, write: &Write, ports: Option<&PortTables>) -> Result<(), Error> {
         match write {
             Write::Address(address, side) => {
                 self.pod.put(*address, &wire(*address), &rf_class { side: *side })
@@ -36,14 +51,15 @@ impl KernelMaps {
             Write::Service(service) => self.vip.put(service.0, &service_key(*service), &1_u32),
             Write::PortSet(id, bits) => {
                 for (word, index) in bits.iter().zip(*id as usize * SET_WORDS..) {
-                    self.port_sets.store(index, *word);
+                    ports.iter().for_each(|tables| tables.sets.store(index, *word));
                 }
                 Ok(())
             }
-            Write::PortClass(ports, class) => {
-                ports
-                    .clone()
-                    .for_each(|port| self.port_classes.store(port, u64::from(*class)));
+            Write::PortClass(range, class) => {
+                for port in range.clone() {
+                    let class = u64::from(*class);
+                    ports.iter().for_each(|tables| tables.classes.store(port, class));
+                }
                 Ok(())
             }
             Write::Word(ifindex, word) => {
@@ -93,13 +109,14 @@ impl Store for Arc<KernelMaps> {
                     .insert((address(&key.address, six), protocol, u16::from_be(key.port)));
             }
         })?;
+        let ports = self.port_tables()?;
         for set in state.decisions.values().filter(|set| **set != EVERYTHING) {
             state.port_sets.entry(*set).or_insert_with(|| {
-                std::array::from_fn(|word| self.port_sets.load(*set as usize * SET_WORDS + word))
+                std::array::from_fn(|word| ports.sets.load(*set as usize * SET_WORDS + word))
             });
         }
         for (port, class) in state.port_classes.iter_mut().enumerate() {
-            *class = self.port_classes.load(port) as u16;
+            *class = ports.classes.load(port) as u16;
         }
         for slot in 0..ENDPOINTS {
             let ifindex = self.endpoints.load(slot * ENDPOINT_WORDS) as u32;
@@ -112,12 +129,19 @@ impl Store for Arc<KernelMaps> {
     }
 
     fn write(&self, writes: &[Write]) -> Result<(), Error> {
+        let of_ports = |write: &Write| matches!(write, Write::PortSet(..) | Write::PortClass(..));
+        let ports = match writes.iter().any(of_ports) {
+            true => Some(self.port_tables()?),
+            false => None,
+        };
         let alike = |one: &Write, next: &Write| Many::of(one) == Many::of(next);
         writes
             .chunk_by(alike)
             .try_for_each(|run| match run.first().and_then(Many::of) {
                 Some(many) if run.len() > 1 => self.put_many(many, run),
-                _ => run.iter().try_for_each(|write| self.put_one(write)),
+                _ => run
+                    .iter()
+                    .try_for_each(|write| self.put_one(write, ports.as_ref())),
             })
     }
 }
@@ -168,7 +192,7 @@ impl KernelMaps {
                 match batch::delete(&self.dec, &keys) {
                     // One was gone already, and ended the batch.
                     Err(source) if source.kind() == ErrorKind::NotFound => {
-                        run.iter().try_for_each(|write| self.put_one(write))
+                        run.iter().try_for_each(|write| self.put_one(write, None))
                     }
                     other => other.map_err(fail),
                 }

@@ -68,6 +68,15 @@ impl Words {
         }
     }
 
+    /// Stores a value where there is 0; whether it is there now.
+    pub fn claim(&self, index: usize, value: u64) -> bool {
+        let claim = |word: &AtomicU64| {
+            let before = word.compare_exchange(0, value, Ordering::AcqRel, Ordering::Acquire);
+            before.is_ok() || word.load(Ordering::Acquire) == value
+        };
+        self.all().get(index).is_some_and(claim)
+    }
+
     pub fn store(&self, index: usize, value: u64) {
         if let Some(word) = self.all().get(index) {
             word.store(value, Ordering::Release);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringfence_netpol::cluster::Key;
 use ringfence_netpol::compile::delta::{ANYONE, ClassId, Delta, RulesetId};
-use ringfence_netpol::compile::{ClassIx, Endpoint, NodeRules, OpenRule, PeerIx, RulesetIx};
-use ringfence_netpol::policy::{Direction, Peer};
+use ringfence_netpol::compile::{ClassIx, Endpoint, NodeRules, OpenRule, PeerGroup, PeerIx, RulesetIx};
+use ringfence_netpol::policy::Direction;
 use ringfence_netpol::port::{PortSet, Protocol};
 
 type ClassContent = (Vec<u32>, Vec<(Protocol, String, u16)>);
@@ -15,7 +15,7 @@ type Rule = (Option<Vec<u32>>, PortSet, Vec<(Protocol, String)>);
 /// Numbers contents, and no two ever alike.
 #[derive(Default)]
 pub struct Differences {
-    peers: BTreeMap<Peer, u32>,
+    peers: BTreeMap<PeerGroup, u32>,
     classes: BTreeMap<ClassContent, ClassId>,
     rulesets: BTreeMap<(Direction, Vec<Rule>), RulesetId>,
     sets: BTreeMap<PortSet, u32>,

@@ -16,7 +16,7 @@ use super::Overflow;
 use super::ids::Epoch;
 use super::ports;
 use super::state::{GENERATIONS, NONE, Sides, State, Word, Write, side};
-use super::tables::{Pending, Service, Tables};
+use super::tables::{PORT_SETS, Pending, Service, Tables};
 
 /// How many entries the maps have room for; of addresses, prefixes and Services there is a map for each family.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,20 @@ pub struct Room {
     pub prefixes: usize,
     pub decisions: usize,
     pub services: usize,
+}
+
+impl Room {
+    /// Only half of the room for decisions is for what is in force at one time: while all of them change, those of before stay beside
+    /// them, and an agent that begins anew gives all new keys, beside those of the agent before. What would be too much then is too
+    /// much now.
+    pub fn decisions_at_once(&self) -> usize {
+        self.decisions / 2
+    }
+
+    /// The same of port sets.
+    pub fn port_sets_at_once() -> usize {
+        PORT_SETS as usize / 2
+    }
 }
 
 /// The rulesets of an endpoint, for ingress and for egress; by its interface.
@@ -278,7 +292,10 @@ fn check(
         fresh.map(is_six),
     )?;
     let decisions = state.decisions.len() + fresh_decisions;
-    Overflow::check("the table of decisions", room.decisions, decisions)
+    Overflow::check("the table of decisions", room.decisions, decisions)?;
+    let [decisions, port_sets] = [tables.decisions.len(), tables.port_sets.len()];
+    Overflow::check("the table of decisions", room.decisions_at_once(), decisions)?;
+    Overflow::check("the table of port sets", Room::port_sets_at_once(), port_sets)
 }
 
 /// Of each entry whether it is of IPv6. What is there is counted by families only where that could matter.

@@ -128,6 +128,17 @@ impl Default for State {
 }
 
 impl State {
+    /// How many classes of ports there are.
+    pub fn port_classes_in_use(&self) -> usize {
+        let mut in_use = [false; PORT_CLASSES];
+        for class in &self.port_classes {
+            if let Some(class) = in_use.get_mut(usize::from(*class)) {
+                *class = true;
+            }
+        }
+        in_use.into_iter().filter(|used| *used).count()
+    }
+
     /// Takes note of writes that were made.
     pub fn take_all(&mut self, writes: &[Write]) {
         let decision = |write: &Write| match write {

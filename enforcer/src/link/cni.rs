@@ -12,6 +12,7 @@ use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 use ringfence_netpol::cluster::Key;
@@ -48,7 +49,7 @@ struct Address {
 #[derive(Debug, Default)]
 pub struct Results {
     folder: PathBuf,
-    files: BTreeMap<OsString, Vec<Claim>>,
+    files: BTreeMap<OsString, (SystemTime, Vec<Claim>)>,
 }
 
 impl Results {
@@ -77,13 +78,17 @@ impl Results {
         self.files = files;
     }
 
+    /// The oldest first: what a runtime left behind of a pod that is long gone is older than what it says of the next one.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
-        self.files.values().flatten()
+        let mut files: Vec<_> = self.files.values().collect();
+        files.sort_by_key(|(written, _)| *written);
+        files.into_iter().flat_map(|(_, claims)| claims)
     }
 }
 
-fn read(path: &Path) -> Option<Vec<Claim>> {
-    parse(&std::fs::read(path).ok()?)
+fn read(path: &Path) -> Option<(SystemTime, Vec<Claim>)> {
+    let written = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    Some((written, parse(&std::fs::read(path).ok()?)?))
 }
 
 fn parse(bytes: &[u8]) -> Option<Vec<Claim>> {

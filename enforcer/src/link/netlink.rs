@@ -3,14 +3,17 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::Error;
+
+/// How often a list is asked for that changes while it is read.
+const TRIES: usize = 20;
 
 /// How many answers a request has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +53,25 @@ impl Netlink {
         request: RouteNetlinkMessage,
         ask: Ask,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
-        self.exchange(request, ask)
-            .map_err(|source| Error { asking, source })
+        for _ in 0..TRIES {
+            let answered = self.exchange(request.clone(), ask);
+            if let Some(answers) = answered.map_err(|source| Error { asking, source })? {
+                return Ok(answers);
+            }
+        }
+        let source = io::Error::new(
+            io::ErrorKind::Interrupted,
+            "what was listed changed each time meanwhile",
+        );
+        Err(Error { asking, source })
     }
 
-    fn exchange(&mut self, request: RouteNetlinkMessage, ask: Ask) -> io::Result<Vec<RouteNetlinkMessage>> {
+    /// Nothing if the list changed while it was read, so that something may be missing.
+    fn exchange(
+        &mut self,
+        request: RouteNetlinkMessage,
+        ask: Ask,
+    ) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST
@@ -70,7 +87,7 @@ impl Netlink {
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
-        let mut answers = Vec::new();
+        let (mut answers, mut whole) = (Vec::new(), true);
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
             for message in messages(&datagram) {
@@ -78,10 +95,11 @@ impl Netlink {
                 if header.sequence_number != self.sequence {
                     continue;
                 }
+                whole &= header.flags & NLM_F_DUMP_INTR == 0;
                 match payload {
                     NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Done(_) => return Ok(whole.then_some(answers)),
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(Some(answers)),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
                     _ => {}
                 }

@@ -39,6 +39,15 @@ fn settings() -> EnforcerSettings {
 
 /// Runs an agent for a while on what the API says.
 fn agent(pods: &[(&str, Value, &str)], policies: &[Value]) -> Rested {
+    agent_that(pods, policies, |_| Duration::ZERO)
+}
+
+/// Runs it for a while, and after `happens` as much longer as that says.
+fn agent_that(
+    pods: &[(&str, Value, &str)],
+    policies: &[Value],
+    happens: impl FnOnce(&Hooks) -> Duration,
+) -> Rested {
     let pins = Pins::prepare(Path::new(PINS)).unwrap();
     let resumed = pins.are_there();
     let Datapath { maps, hooks, .. } = datapath::load(&pins).unwrap_or_else(|error| panic!("{error}"));
@@ -49,6 +58,7 @@ fn agent(pods: &[(&str, Value, &str)], policies: &[Value]) -> Rested {
         view: readiness.condition("view"),
         rules: readiness.condition("rules"),
         pods: readiness.condition("pods"),
+        filters: readiness.condition("filters"),
     };
     let view = View::of(cluster(pods, policies, &[]), &registry).unwrap();
     let mut links = Links::open().unwrap();
@@ -72,6 +82,7 @@ fn agent(pods: &[(&str, Value, &str)], policies: &[Value]) -> Rested {
     runtime.block_on(async {
         let working = tokio::spawn(agent.run(news));
         tokio::time::sleep(Duration::from_secs(4)).await;
+        tokio::time::sleep(happens(&hooks)).await;
         working.abort();
     });
     Rested {
@@ -137,6 +148,28 @@ fn a_veth_that_was_born_while_no_agent_ran_is_closed_by_the_next_one_until_its_p
         );
         assert!(connect("stranger", web_address()).is_none());
         assert!(last.ready.missing().is_empty());
+    });
+}
+
+#[test]
+fn filters_that_somebody_takes_away_are_put_back_and_netfilters_programs_are_missed() {
+    alone(|| {
+        prepare();
+        let veths = [pod("web", 1), pod("friend", 2), pod("stranger", 3)];
+        serve("web");
+        let all = [web(), friend(), stranger("10.0.0.3 fd00::3")];
+        let rested = agent_that(&all, &[only_friends()], |hooks| {
+            run("tc qdisc delete dev veth1 clsact");
+            assert!(!hooks.are_attached(veths[0]));
+            assert!(connect("stranger", web_address()).is_some());
+            let links = layout().join("links");
+            let link = std::fs::read_dir(&links).unwrap().next().unwrap().unwrap();
+            std::fs::remove_file(link.path()).unwrap();
+            Duration::from_secs(12)
+        });
+        assert!(rested.hooks.are_attached(veths[0]));
+        assert!(connect("stranger", web_address()).is_none() && connect("friend", web_address()).is_some());
+        assert_eq!(rested.ready.missing(), ["filters"]);
     });
 }
 

@@ -96,11 +96,10 @@ fn every_program_passes_the_verifier_and_a_second_agent_takes_over_its_maps() {
 }
 
 #[test]
-fn an_interface_that_is_no_endpoint_passes_all_and_one_whose_pod_is_not_known_passes_nothing_but_neighbours()
-{
+fn an_interface_without_a_place_passes_nothing_and_one_whose_pod_is_not_known_nothing_but_neighbours() {
     alone(|| {
         let kernel = Kernel::load();
-        assert!(kernel.passes_out(VETH, &out_to(FRIEND).udp(1, 2)));
+        assert!(!kernel.passes_out(VETH, &out_to(FRIEND).udp(1, 2)));
         kernel.maps.admit(VETH).unwrap();
         for packet in [
             out_to(FRIEND).udp(1, 2),
@@ -112,7 +111,22 @@ fn an_interface_that_is_no_endpoint_passes_all_and_one_whose_pod_is_not_known_pa
         }
         let packet = frame(0x0806, &[0; 28]);
         assert!(kernel.passes_out(VETH, &packet) && kernel.passes_in(VETH, &packet, UPLINK));
-        assert_eq!(kernel.count("pending"), 8);
+        assert_eq!(kernel.count("pending"), 9);
+    });
+}
+
+#[test]
+fn an_interface_counts_as_looked_at_also_beside_one_of_the_same_place() {
+    alone(|| {
+        let maps = Kernel::load().maps;
+        maps.arm();
+        let alike = [12, 12 + 65_536, 65_536];
+        alike.iter().for_each(|ifindex| maps.look_at(*ifindex));
+        assert!(alike.iter().all(|ifindex| maps.is_looked_at(*ifindex)));
+        maps.look_away(12 + 65_536);
+        assert!(maps.is_looked_at(12) && !maps.is_looked_at(12 + 65_536));
+        maps.look_away(65_536);
+        assert!(maps.is_armed(), "that is no interface's to take away");
     });
 }
 
@@ -234,6 +248,12 @@ fn what_the_node_makes_reaches_the_pod_and_is_answered() {
         );
         assert!(kernel.passes_in(VETH, &node.tcp(1000, 80, SYN), 0));
         assert!(kernel.passes_out(VETH, &node.answer().tcp(80, 1000, SYN | ACK)));
+        assert!(kernel.passes_in(VETH, &node.tcp(1000, 80, ACK), 0));
+        assert!(
+            !kernel.passes_in(VETH, &node.tcp(1000, 80, SYN), UPLINK)
+                && !kernel.passes_in(VETH, &node.tcp(1000, 80, ACK), UPLINK),
+            "forwarded with the node's address, by the ports of what the node opened"
+        );
         enforce(&mut kernel, &[closed(), to_friend()]);
         assert!(
             kernel.passes_out(VETH, &node.answer().tcp(80, 1000, ACK)),
@@ -315,6 +335,12 @@ fn errors_pass_if_they_are_about_a_flow_that_is_allowed() {
         assert!(kernel.passes_in(VETH, &router.unreachable(&about), UPLINK));
         let other = asked.packet(17, &super::packets::udp(1001, 53));
         assert!(!kernel.passes_in(VETH, &router.unreachable(&other), UPLINK));
+        let answer = asked.answer().packet(17, &super::packets::udp(53, 1000));
+        assert!(kernel.passes_out(VETH, &out_to(FRIEND).unreachable(&answer)));
+        assert!(
+            !kernel.passes_out(VETH, &out_to(STRANGER).unreachable(&answer)),
+            "to whom it is not about"
+        );
     });
 }
 

@@ -1,6 +1,6 @@
 //! Services, translated by netfilter as kube-proxy has it done, on both kinds of CNI.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
 use ringfence_enforcer::link::Links;
@@ -17,6 +17,8 @@ const WEB: u8 = 1;
 const OTHER: u8 = 2;
 /// Its backend is on the node itself.
 const NODE: u8 = 3;
+/// Nobody translates it: the node has its address.
+const CACHE: u8 = 4;
 
 fn v4(service: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 96, 0, service))
@@ -62,7 +64,7 @@ fn with(policies: &[Value]) -> NodeRules {
         ("other", json!({"app": "other"}), "10.0.0.3 fd00::3"),
     ];
     let service = |number| json!({"clusterIP": v4(number), "clusterIPs": [v4(number), v6(number)], "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]});
-    rules(&pods, policies, &[WEB, OTHER, NODE].map(service))
+    rules(&pods, policies, &[WEB, OTHER, NODE, CACHE].map(service))
 }
 
 /// The client may open connections to web only; nobody to the client, nor to web but the client.
@@ -263,6 +265,75 @@ fn a_service_is_judged_by_the_pod_behind_it_where_kube_proxy_works_by_iptables()
             judges_services(translate_by_iptables, of, |_| ());
         });
     }
+}
+
+/// As caches of names on every node have it: nothing of this is tracked.
+const UNTRACKED: &str = "
+table inet cache {
+    chain in {
+        type filter hook prerouting priority raw;
+        ip daddr 10.96.0.4 notrack
+        ip6 daddr fd96::4 notrack
+    }
+    chain out {
+        type filter hook output priority raw;
+        ip saddr 10.96.0.4 notrack
+        ip6 saddr fd96::4 notrack
+    }
+}";
+
+#[test]
+fn a_cache_of_names_on_the_node_is_judged_by_the_address_that_it_has_tracked_or_not() {
+    alone(|| {
+        prepare();
+        let client = pod("client", 2);
+        translate_by_nftables();
+        run("ip link set lo up");
+        run("ip address add 10.96.0.4/32 dev lo");
+        run("ip address add fd96::4/128 dev lo");
+        let caches = [v4(CACHE), v6(CACHE)];
+        let names = caches.map(|of| UdpSocket::bind((of, 53)).unwrap());
+        let _listening = caches.map(|of| TcpListener::bind((of, 80)).unwrap());
+        for names in names {
+            std::thread::spawn(move || {
+                let mut buffer = [0; 64];
+                while let Ok((length, from)) = names.recv_from(&mut buffer) {
+                    names.send_to(&buffer[..length], from).unwrap_or_default();
+                }
+            });
+        }
+        let to = |blocks: [&str; 2]| {
+            let peers = blocks.map(|block| json!({"ipBlock": {"cidr": block}}));
+            json!({
+                "podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Ingress", "Egress"],
+                "egress": [{"to": peers}],
+            })
+        };
+        let mut kernel = Kernel::load();
+        kernel.seat_both(client, &addresses(2), client);
+        kernel.hooks.attach(client).unwrap();
+        for tracked in [true, false] {
+            if !tracked {
+                std::fs::write("/run/untracked", UNTRACKED).unwrap();
+                run("nft -f /run/untracked");
+            }
+            for (policy, open) in [
+                (to(["10.96.0.4/32", "fd96::4/128"]), true),
+                (to(["10.0.0.1/32", "fd00::1/128"]), false),
+            ] {
+                kernel.enforce(&with(&[policy]), &[(client, &key("client"))]);
+                for cache in caches {
+                    assert_eq!(asks("client", cache), open, "{cache}, tracked: {tracked}");
+                    assert_eq!(
+                        connect("client", cache).is_some(),
+                        open,
+                        "{cache}, tracked: {tracked}"
+                    );
+                }
+            }
+        }
+        assert!(kernel.count("service") > 0);
+    });
 }
 
 /// Clients beyond the node, at its port 30080 (translated as it is) and 30081 (with the node's own address for a source).

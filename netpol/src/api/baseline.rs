@@ -67,7 +67,7 @@ pub struct NamespaceBaselineSpec {
     #[serde(default)]
     pub existing_namespaces: ExistingNamespaces,
     /// Baselines add up. Where several make a policy of the same name, the one with the highest priority makes it; with the same
-    /// priority it is the first by name, and both report the conflict.
+    /// priority it is the first by name, and both report the conflict. Policies for each routed Service come behind all others.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
     /// What becomes of the policies of a namespace that is no longer selected, and of all once this object is deleted.
@@ -76,7 +76,7 @@ pub struct NamespaceBaselineSpec {
     /// What of a NetworkPolicy that has the name of a template and is not Ringfence's.
     #[serde(default)]
     pub adoption: Adoption,
-    /// Leaves everything as it is: nothing is made, mended or removed until this is false again.
+    /// Leaves what it made as it is: nothing is made, mended or removed until this is false again. Where it made nothing, other baselines do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
     /// Whom a tenant asks, as `#platform or platform@example.com`; stands on each policy.

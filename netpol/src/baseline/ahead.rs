@@ -36,9 +36,12 @@ impl Ahead {
         }
         // The first time everything is new.
         let [namespaces, policies, baselines, services] = self.seen.unwrap_or([u64::MAX; 4]);
-        let reread = baselines != now[2] || (services != now[3] && self.is_a_fact_wanting());
+        let mut reread = baselines != now[2] || (services != now[3] && self.is_a_fact_wanting());
         if reread {
-            self.baselines = Baselines::read(cluster, &self.baselines.facts());
+            // Each status that is written is a change of a baseline, and nearly none of them changes what follows from it.
+            let fresh = Baselines::read(cluster, &self.baselines.facts());
+            reread = fresh != self.baselines;
+            self.baselines = fresh;
         }
         let touched = match (
             reread,
@@ -95,17 +98,11 @@ impl Ahead {
         if namespace.terminating {
             return BTreeMap::new();
         }
-        let place = Place {
-            name,
-            namespace,
-            routes: &[],
-        };
-        let missing = wanted(place, &self.baselines)
+        // What is stored needs no look at who made it: whatever is held under a name is stored under it.
+        let missing = wanted(Place::of(name, namespace), &self.baselines)
             .policies
             .into_iter()
-            .filter(|(policy, wanted)| {
-                !wanted.template.suspended && cluster.policies.get(&Key::new(name, policy.as_str())).is_none()
-            });
+            .filter(|(policy, _)| cluster.policies.get(&Key::new(name, policy.as_str())).is_none());
         missing
             .map(|(policy, wanted)| {
                 let baseline = &wanted.template.name;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::membership::ALWAYS_EXCLUDED;
 use super::render::Place;
 use super::wanted::wanted;
-use super::{Baseline, Baselines, Template};
+use super::{Baseline, Baselines};
 use crate::cluster::{Cluster, Key};
 use crate::facts::Facts;
 
@@ -18,19 +18,7 @@ pub const GATE: &str = "ringfence.dev/baseline";
 
 /// The baselines of a cluster, to know what must be stored and not what it says: nothing is looked up for them.
 pub fn baselines(cluster: &Cluster) -> Baselines {
-    let read = |(key, object): (&Key, _)| {
-        let baseline = match Template::parse(object) {
-            Err(defects) => Baseline::Invalid {
-                generation: 0,
-                defects,
-            },
-            Ok(template) => Baseline::Valid {
-                template: Box::new(template),
-                facts: Facts::new(),
-            },
-        };
-        (key.name.clone(), baseline)
-    };
+    let read = |(key, object): (&Key, _)| (key.name.clone(), Baseline::read(object, |_| Facts::new()));
     Baselines(cluster.baselines.iter().map(read).collect::<BTreeMap<_, _>>())
 }
 
@@ -46,14 +34,11 @@ pub fn holds(cluster: &Cluster, baselines: &Baselines, name: &str, stored: impl 
             Baseline::Invalid { .. } => false,
         });
     };
-    let place = Place {
-        name,
-        namespace,
-        routes: &[],
-    };
-    let wanted = wanted(place, baselines).policies;
-    let mut active = wanted.iter().filter(|(_, wanted)| !wanted.template.suspended);
-    active.any(|(policy, _)| !stored(&Key::new(name, policy.as_str())))
+    // What is stored needs no look at who made it: whatever is held under a name is stored under it.
+    let wanted = wanted(Place::of(name, namespace), baselines).policies;
+    wanted
+        .iter()
+        .any(|(policy, _)| !stored(&Key::new(name, policy.as_str())))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use crate::api::baseline::ExistingNamespaces;
 use crate::cluster::Namespace;
 
-use super::object::{BASELINE, OPTED_IN};
+use super::object::{BASELINE, OPTED_IN, PolicyRecord};
+use super::render::Place;
 use super::template::Template;
 
 /// Never taken: to cut them is to cut the cluster, or the one who could mend it.
@@ -14,15 +15,27 @@ pub const ALWAYS_EXCLUDED: [&str; 4] = [
     "ringfence-system",
 ];
 
-/// Whether a baseline takes a namespace. One that is being deleted is taken by none.
+/// Whether a baseline takes a namespace of which it is not known what is stored there. One that is being deleted is taken by none.
 pub fn takes(template: &Template, name: &str, namespace: &Namespace) -> bool {
-    !namespace.terminating
-        && !ALWAYS_EXCLUDED.contains(&name)
-        && !template.excluded.contains(name)
-        && template.selector.matches(&namespace.labels)
+    takes_in(template, Place::of(name, namespace))
+}
+
+/// Whether a baseline takes a namespace.
+pub fn takes_in(template: &Template, place: Place<'_>) -> bool {
+    !place.namespace.terminating
+        && !ALWAYS_EXCLUDED.contains(&place.name)
+        && !template.excluded.contains(place.name)
+        && template.selector.matches(&place.namespace.labels)
         && (template.existing == ExistingNamespaces::Include
-            || is_new(template, namespace)
-            || opted_in(namespace))
+            || counts_as_new(template, place)
+            || opted_in(place.namespace))
+}
+
+/// Whether a namespace is new to a baseline, or was to an earlier one of its name: what was deleted and made again, as by
+/// `kubectl replace --force` or from a backup, must not find every namespace older than itself and leave it open.
+pub(super) fn counts_as_new(template: &Template, place: Place<'_>) -> bool {
+    let noted = |record: &&PolicyRecord| matches!(record, PolicyRecord::Owned { baseline, as_new: true, .. } if *baseline == template.name);
+    is_new(template, place.namespace) || place.stored.values().any(noted)
 }
 
 /// Both times are whole seconds: a namespace of the same second counts as new, since no traffic can have grown in it.

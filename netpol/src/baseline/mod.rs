@@ -55,11 +55,33 @@ pub enum Baseline {
         template: Box<Template>,
         facts: Facts,
     },
-    /// Nothing is rendered from it, and nothing that was rendered from it before is taken away.
+    /// Nothing is rendered from it, and nothing that was rendered from it before is taken away or becomes another's.
     Invalid {
-        generation: i64,
+        /// As far as it could be understood.
+        template: Box<Template>,
         defects: Vec<Defect>,
     },
+}
+
+impl Baseline {
+    fn read(object: &NamespaceBaseline, facts: impl FnOnce(&Template) -> Facts) -> Self {
+        let (template, defects) = Template::read(object);
+        let template = Box::new(template);
+        match defects.is_empty() {
+            true => Self::Valid {
+                facts: facts(&template),
+                template,
+            },
+            false => Self::Invalid { template, defects },
+        }
+    }
+
+    /// What it says, as far as it can be understood.
+    pub fn template(&self) -> &Template {
+        match self {
+            Self::Valid { template, .. } | Self::Invalid { template, .. } => template,
+        }
+    }
 }
 
 impl Baselines {
@@ -67,22 +89,12 @@ impl Baselines {
     /// baseline's name.
     pub fn read(cluster: &Cluster, last_known: &BTreeMap<String, Facts>) -> Self {
         let read = |(name, object): (&str, &NamespaceBaseline)| {
-            let baseline = match Template::parse(object) {
-                Err(defects) => Baseline::Invalid {
-                    generation: object.metadata.generation.unwrap_or_default(),
-                    defects,
-                },
-                Ok(template) => {
-                    let stored = object.status.iter().flat_map(|status| &status.facts);
-                    let newer = last_known.get(name).into_iter().flat_map(BTreeMap::values);
-                    let known: Vec<_> = newer.chain(stored).cloned().collect();
-                    let facts = facts::resolve(cluster, &template.facts_used, &template.sources, &known);
-                    Baseline::Valid {
-                        template: Box::new(template),
-                        facts,
-                    }
-                }
-            };
+            let baseline = Baseline::read(object, |template| {
+                let stored = object.status.iter().flat_map(|status| &status.facts);
+                let newer = last_known.get(name).into_iter().flat_map(BTreeMap::values);
+                let known: Vec<_> = newer.chain(stored).cloned().collect();
+                facts::resolve(cluster, &template.facts_used, &template.sources, &known)
+            });
             (name.to_owned(), baseline)
         };
         Self(

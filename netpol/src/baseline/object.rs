@@ -26,6 +26,8 @@ pub const GENERATION: &str = "ringfence.dev/baseline-generation";
 /// The hash of a policy's specification as rendered.
 pub const HASH: &str = "ringfence.dev/hash";
 pub const DESCRIPTION: &str = "ringfence.dev/description";
+/// That the baseline took the namespace because it was new: on the policies, since a baseline that is made again is younger than all of them.
+pub const TAKEN_AS_NEW: &str = "ringfence.dev/taken-as-new";
 /// What becomes of a policy once its baseline is gone: on the policy itself, so that a baseline needs no finalizer and can be
 /// deleted while no generator runs.
 pub const RETENTION: &str = "ringfence.dev/retention";
@@ -37,7 +39,7 @@ pub const REVISION: &str = "ringfence.dev/revision";
 /// The labels and annotations that the generator owns; all others are left to whoever set them. A policy's [`REVISION`] is not
 /// among them: a commit that leaves a baseline as it was must not write every policy of the cluster anew.
 const OWN_LABELS: [&str; 2] = [MANAGED_BY, BASELINE];
-const OWN_ANNOTATIONS: [&str; 4] = [GENERATION, HASH, DESCRIPTION, RETENTION];
+const OWN_ANNOTATIONS: [&str; 5] = [GENERATION, HASH, DESCRIPTION, RETENTION, TAKEN_AS_NEW];
 
 /// The policy as it is sent to the API server, in one form for whoever sends or shows it: all fields in the order of their names.
 pub fn body(policy: &NetworkPolicy) -> serde_json::Result<serde_json::Value> {
@@ -136,6 +138,9 @@ fn canonical(spec: &NetworkPolicySpec) -> NetworkPolicySpec {
     canonical
 }
 
+/// What is stored in a namespace, by name.
+pub type Stored<'a> = BTreeMap<&'a str, &'a PolicyRecord>;
+
 /// A stored NetworkPolicy as the generator sees it: whose it is, and what it says, but no more, so that ten thousand
 /// namespaces fit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -153,6 +158,12 @@ pub enum PolicyRecord {
         closes: Closes,
         /// It outlives its baseline.
         kept: bool,
+        /// Its baseline took the namespace because it was new.
+        as_new: bool,
+        /// Of the baseline that it was rendered from, as it says itself.
+        generation: i64,
+        /// If it is being deleted: the finalizers that it waits for.
+        leaving: Option<Vec<String>>,
     },
 }
 
@@ -215,6 +226,14 @@ impl PolicyRecord {
             digest: Digest::of_policy(policy),
             closes: Closes::of(policy.spec.as_ref()),
             kept: annotation(RETENTION).is_some_and(|retention| retention == KEEP),
+            as_new: annotation(TAKEN_AS_NEW).is_some(),
+            generation: annotation(GENERATION)
+                .and_then(|generation| generation.parse().ok())
+                .unwrap_or_default(),
+            leaving: meta
+                .deletion_timestamp
+                .is_some()
+                .then(|| meta.finalizers.clone().unwrap_or_default()),
         }
     }
 }

@@ -9,17 +9,18 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::api::baseline::{ForEach, PolicyTemplate, PolicyType, Retention};
+use crate::api::baseline::{ExistingNamespaces, PolicyTemplate, PolicyType, Retention};
 use crate::cluster::{Namespace, TargetPort};
 use crate::facts::Facts;
 use crate::policy::{self, Direction, Policy};
 
+use super::membership::counts_as_new;
 use super::object::{
     BASELINE, Closes, DESCRIPTION, Digest, GENERATION, HASH, KEEP, MANAGED_BY, MANAGER, REMOVE, RETENTION,
-    REVISION,
+    REVISION, Stored, TAKEN_AS_NEW,
 };
 use super::route::RoutedService;
-use super::template::{Defect, Rule, Template, fill_peer, fill_selector, parse_text, rules};
+use super::template::{Defect, Rule, Template, check_block, fill_peer, fill_selector, parse_text, rules};
 use super::variable;
 
 /// A policy as it must be stored.
@@ -48,33 +49,57 @@ pub struct Place<'a> {
     pub namespace: &'a Namespace,
     /// Needed if a template [is routed](Template::is_routed).
     pub routes: &'a [RoutedService],
+    /// What is stored there, by name.
+    pub stored: &'a Stored<'a>,
+}
+
+impl<'a> Place<'a> {
+    /// A namespace of which no more is known.
+    pub fn of(name: &'a str, namespace: &'a Namespace) -> Self {
+        static NOTHING: Stored<'static> = Stored::new();
+        Self {
+            name,
+            namespace,
+            routes: &[],
+            stored: &NOTHING,
+        }
+    }
 }
 
 /// Peers and ports of a rule; no peers is everyone.
 type Pair = (Vec<NetworkPolicyPeer>, Vec<NetworkPolicyPort>);
 
-/// The policies of a baseline for one namespace, by name, each or why it cannot be.
-pub fn render(
-    template: &Template,
-    facts: &Facts,
-    place: Place<'_>,
-) -> Vec<(String, Result<Rendered, Error>)> {
+/// A policy by its name, or why it cannot be.
+pub type Named = (String, Result<Rendered, Error>);
+
+/// The policies of a baseline for one namespace: first those that it names itself.
+pub fn render(template: &Template, facts: &Facts, place: Place<'_>) -> Vec<Named> {
+    let mut rendered = render_plain(template, facts, place);
+    rendered.extend(render_routed(template, facts, place));
+    rendered
+}
+
+/// The policies whose names stand in the template.
+pub(super) fn render_plain(template: &Template, facts: &Facts, place: Place<'_>) -> Vec<Named> {
+    let render = |policy: &PolicyTemplate| {
+        let rendered = render_policy(template, policy, facts, place, None);
+        (policy.name.clone(), rendered)
+    };
+    template.plain().map(render).collect()
+}
+
+/// The policies whose names end in that of a Service, which whoever makes the Service chooses.
+pub(super) fn render_routed(template: &Template, facts: &Facts, place: Place<'_>) -> Vec<Named> {
     let mut rendered = Vec::new();
-    for policy in &template.policies {
-        match policy.for_each {
-            None => rendered.push((
-                policy.name.clone(),
-                render_policy(template, policy, facts, place, None),
-            )),
-            Some(ForEach::RoutedService) => rendered.extend(place.routes.iter().map(|service| {
-                let policy = PolicyTemplate {
-                    name: format!("{}-{}", policy.name, service.name),
-                    ..policy.clone()
-                };
-                let result = render_policy(template, &policy, facts, place, Some(service));
-                (policy.name, result)
-            })),
-        }
+    for policy in template.routed() {
+        rendered.extend(place.routes.iter().map(|service| {
+            let policy = PolicyTemplate {
+                name: format!("{}-{}", policy.name, service.name),
+                ..policy.clone()
+            };
+            let result = render_policy(template, &policy, facts, place, Some(service));
+            (policy.name, result)
+        }));
     }
     rendered
 }
@@ -89,10 +114,16 @@ fn render_policy(
     let mut unset = None;
     let mut fill = |field: String, text: &str| {
         let parsed = parse_text(&field, text)?;
-        Ok(parsed.fill(place.name, place.namespace).unwrap_or_else(|error| {
-            unset.get_or_insert(Error::Unset { field, error });
-            String::new()
-        }))
+        match parsed.fill(place.name, place.namespace) {
+            Ok(filled) if field.ends_with(".ipBlock.cidr") => {
+                check_block(&field, text, &filled).map(|()| filled)
+            }
+            Ok(filled) => Ok(filled),
+            Err(error) => {
+                unset.get_or_insert(Error::Unset { field, error });
+                Ok(String::new())
+            }
+        }
     };
     let routed = service.map(service_ports);
     let of_fact = |fact: &str| facts.get(fact).map_or(&[][..], |fact| &fact.rules);
@@ -116,7 +147,7 @@ fn render_policy(
             match_expressions: None,
         });
     }
-    let mut object = object(template, policy, place.name, spec);
+    let mut object = object(template, policy, place, spec);
     if let Some(defect) = Policy::parse(&object).defects.into_iter().next() {
         return Err(Error::Policy(defect));
     }
@@ -250,7 +281,7 @@ fn full<T>(list: Vec<T>) -> Option<Vec<T>> {
 fn object(
     template: &Template,
     policy: &PolicyTemplate,
-    namespace: &str,
+    place: Place<'_>,
     spec: NetworkPolicySpec,
 ) -> NetworkPolicy {
     let baseline = &template.name;
@@ -282,13 +313,16 @@ fn object(
         (DESCRIPTION, &description),
         (RETENTION, retention),
     ]);
+    if template.existing == ExistingNamespaces::OptIn && counts_as_new(template, place) {
+        annotations.insert(TAKEN_AS_NEW.to_owned(), "true".to_owned());
+    }
     if let Some(revision) = &template.revision {
         annotations.insert(REVISION.to_owned(), revision.clone());
     }
     NetworkPolicy {
         metadata: ObjectMeta {
             name: Some(policy.name.clone()),
-            namespace: Some(namespace.to_owned()),
+            namespace: Some(place.name.to_owned()),
             labels: Some(owned(&[(MANAGED_BY, MANAGER), (BASELINE, baseline)])),
             annotations: Some(annotations),
             ..ObjectMeta::default()

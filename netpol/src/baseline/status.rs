@@ -8,7 +8,7 @@ use crate::api::baseline::{FactState, NamespaceCounts};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Baseline;
-use super::plan::{Cause, Problem};
+use super::plan::{Problem, Sort};
 
 /// The reason of `Ready` while nothing is wrong and not everything is done.
 pub const PROGRESSING: &str = "Progressing";
@@ -30,6 +30,7 @@ pub struct Tally {
     counts: NamespaceCounts,
     unrenderable: Examples,
     conflicts: Examples,
+    obstructed: Examples,
     failures: Examples,
 }
 
@@ -69,12 +70,13 @@ impl Tally {
     pub fn add(&mut self, namespace: &str, outcome: &Outcome) {
         self.counts.matched += 1;
         self.counts.ready += i64::from(outcome.ready);
-        self.counts.conflicting +=
-            i64::from(outcome.problems.iter().any(|problem| problem.cause.is_conflict()));
+        let conflicts = |problem: &Problem| problem.cause.sort() == Sort::Conflict;
+        self.counts.conflicting += i64::from(outcome.problems.iter().any(conflicts));
         for Problem { policy, cause, .. } in &outcome.problems {
-            let examples = match cause {
-                Cause::Unrenderable(_) => &mut self.unrenderable,
-                _ => &mut self.conflicts,
+            let examples = match cause.sort() {
+                Sort::Unrenderable => &mut self.unrenderable,
+                Sort::Obstructed => &mut self.obstructed,
+                Sort::Conflict => &mut self.conflicts,
             };
             examples.add(format!("{namespace}/{policy}: {cause}"));
         }
@@ -121,7 +123,7 @@ pub fn status(
             ];
             (template.generation, facts, conditions)
         }
-        Baseline::Invalid { generation, defects } => {
+        Baseline::Invalid { template, defects } => {
             let text = defects
                 .iter()
                 .map(ToString::to_string)
@@ -142,7 +144,7 @@ pub fn status(
             );
             let degraded = ("Degraded", true, "Invalid", text.clone());
             (
-                *generation,
+                template.generation,
                 facts,
                 vec![("Valid", false, "Defect", text), ready, degraded],
             )
@@ -242,6 +244,8 @@ fn ready_condition(tally: &Tally) -> Said {
         ("Conflicting", tally.conflicts.text())
     } else if tally.unrenderable.all > 0 {
         ("Unrenderable", tally.unrenderable.text())
+    } else if tally.obstructed.all > 0 {
+        ("Obstructed", tally.obstructed.text())
     } else {
         (
             PROGRESSING,
@@ -271,6 +275,7 @@ fn degraded_condition(tally: &Tally, facts: &[crate::api::baseline::Fact]) -> Sa
     let causes = [
         ("Failing", tally.failures.text()),
         ("Unrenderable", tally.unrenderable.text()),
+        ("Obstructed", tally.obstructed.text()),
         ("FactsUnresolved", unresolved.join("; ")),
     ];
     let mut causes = causes.into_iter().filter(|(_, text)| !text.is_empty());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -87,6 +88,14 @@ pub enum Error {
     #[error("there are two policies named {0:?}")]
     NameTwice(String),
     #[error(
+        "a Service named {service:?} would make {name:?}, which is the name of another policy; choose another beginning"
+    )]
+    Shadows { name: String, service: String },
+    #[error(
+        "{0} is wider than any network of one's own; a variable must not stand for everyone, write such a block into the template"
+    )]
+    Wide(String),
+    #[error(
         "{0:?} is no label value: at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
     )]
     LabelValue(String),
@@ -138,12 +147,31 @@ pub(super) fn rules(spec: &PolicyTemplateSpec, direction: Direction) -> Vec<Rule
 impl Template {
     /// Whether it makes policies for what the namespace's routes name.
     pub fn is_routed(&self) -> bool {
-        self.policies.iter().any(|policy| policy.for_each.is_some())
+        self.routed().next().is_some()
+    }
+
+    /// Its policies that are made once.
+    pub(crate) fn plain(&self) -> impl Iterator<Item = &PolicyTemplate> {
+        self.policies.iter().filter(|policy| policy.for_each.is_none())
+    }
+
+    /// Its policies that are made for each Service that a route names.
+    pub(crate) fn routed(&self) -> impl Iterator<Item = &PolicyTemplate> {
+        self.policies.iter().filter(|policy| policy.for_each.is_some())
     }
 
     /// # Errors
     /// Everything that cannot be understood; nothing must then be rendered.
     pub fn parse(baseline: &NamespaceBaseline) -> Result<Self, Vec<Defect>> {
+        let (template, defects) = Self::read(baseline);
+        match defects.is_empty() {
+            true => Ok(template),
+            false => Err(defects),
+        }
+    }
+
+    /// The template as far as it can be understood, and everything in it that cannot be.
+    pub(super) fn read(baseline: &NamespaceBaseline) -> (Self, Vec<Defect>) {
         let spec = &baseline.spec;
         let mut reader = Reader::default();
         let name = baseline.metadata.name.clone().unwrap_or_default();
@@ -172,6 +200,14 @@ impl Template {
             if !names.insert(policy.name.as_str()) {
                 reader.defect(format!("{field}.name"), Error::NameTwice(policy.name.clone()));
             }
+            for other in &spec.policies {
+                let behind = other.name.strip_prefix(&policy.name);
+                let service = behind.and_then(|rest| rest.strip_prefix('-'));
+                if let (Some(service), Some(_)) = (service, policy.for_each) {
+                    let (name, service) = (other.name.clone(), service.to_owned());
+                    reader.defect(format!("{field}.name"), Error::Shadows { name, service });
+                }
+            }
             reader.policy(&field, policy, &known);
         }
         for name in spec
@@ -185,11 +221,8 @@ impl Template {
             let nearest = nearest(&name, used);
             reader.defect(format!("spec.facts.{name}"), Error::UnusedFact { name, nearest });
         }
-        if !reader.defects.is_empty() {
-            return Err(reader.defects);
-        }
         let meta = &baseline.metadata;
-        Ok(Self {
+        let template = Self {
             name,
             generation: meta.generation.unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0.as_second()),
@@ -205,7 +238,8 @@ impl Template {
             sources: spec.facts.clone(),
             facts_used: reader.facts_used,
             policies: spec.policies.clone(),
-        })
+        };
+        (template, reader.defects)
     }
 }
 
@@ -405,6 +439,24 @@ pub(super) fn fill_peer(
         }
     }
     Ok(filled)
+}
+
+/// What a variable stands for must not become everyone, since others than the template's author write it.
+pub(super) fn check_block(field: &str, written: &str, filled: &str) -> Result<(), Defect> {
+    /// The shortest prefixes that networks of one's own have: 10.0.0.0/8 and fc00::/7.
+    const SHORTEST: (u8, u8) = (8, 7);
+    let wide = match filled.parse() {
+        Ok(IpNet::V4(block)) => block.prefix_len() < SHORTEST.0,
+        Ok(IpNet::V6(block)) => block.prefix_len() < SHORTEST.1,
+        Err(_) => false, // told as any other block that is none
+    };
+    if wide && written.contains("${") {
+        return Err(Defect {
+            field: field.to_owned(),
+            error: Error::Wide(filled.to_owned()),
+        });
+    }
+    Ok(())
 }
 
 /// Checks the variables of a text.

@@ -16,8 +16,8 @@ mod workload;
 
 pub use journal::Changes;
 pub use object::{
-    ContainerPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Mesh, Namespace, Node, Phase, Pod,
-    Scraping, Service, ServicePort, TargetPort,
+    ContainerPort, EndpointPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Mesh, Namespace, Node,
+    Phase, Pod, Scraping, Service, ServicePort, TargetPort,
 };
 pub use observe::Observed;
 pub use pod::PodObject;

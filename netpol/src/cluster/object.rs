@@ -99,6 +99,8 @@ pub struct Service {
     pub selector: Option<Selector>,
     /// Empty for headless Services.
     pub cluster_ips: Vec<IpAddr>,
+    /// Other addresses that a node translates as it does those: `externalIPs`, and those of load balancers that pods do not go through.
+    pub outer_ips: Vec<IpAddr>,
     pub ports: Vec<ServicePort>,
     /// What its annotations ask of Prometheus for the pods behind it.
     pub scraping: Option<Scraping>,
@@ -107,8 +109,9 @@ pub struct Service {
 impl Service {
     /// The addresses and ports of its own.
     pub fn addressed_ports(&self) -> impl Iterator<Item = (IpAddr, Protocol, u16)> + '_ {
+        let addresses = || self.cluster_ips.iter().chain(&self.outer_ips);
         let ports = self.ports.iter();
-        ports.flat_map(|port| self.cluster_ips.iter().map(|ip| (*ip, port.protocol, port.port)))
+        ports.flat_map(move |port| addresses().map(|ip| (*ip, port.protocol, port.port)))
     }
 }
 
@@ -165,5 +168,13 @@ pub struct EndpointSlice {
     /// In the slice's namespace; `None` for a slice that is no Service's.
     pub service: Option<String>,
     pub addresses: Vec<IpAddr>,
-    pub ports: Vec<(Protocol, u16)>,
+    pub ports: Vec<EndpointPort>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointPort {
+    /// That of the Service's port which leads to it.
+    pub name: Option<String>,
+    pub protocol: Protocol,
+    pub number: u16,
 }

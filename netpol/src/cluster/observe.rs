@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{
-    BackendPort, Cluster, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Namespace, Node, Pod,
-    PodObject, Scraping, Service, ServicePort, Shared, Store, TargetPort,
+    BackendPort, Cluster, EndpointPort, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Namespace,
+    Node, Pod, PodObject, Scraping, Service, ServicePort, Shared, Store, TargetPort,
 };
 use crate::api::{LabelStandard, NamespaceBaseline};
 use crate::baseline::object::{PolicyObject, PolicyRecord};
@@ -181,18 +181,25 @@ impl Observed for core::Service {
 
     fn observe(&self) -> Service {
         let spec = self.spec.clone().unwrap_or_default();
-        let mut cluster_ips: Vec<IpAddr> = spec
-            .cluster_ips
+        let cluster_ips = addresses(spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+        let balancer = self
+            .status
             .iter()
-            .flatten()
-            .chain(spec.cluster_ip.iter())
-            .filter_map(|ip| ip.parse().ok()) // "None" and "" are the API's words for headless
-            .collect();
-        cluster_ips.sort_unstable();
-        cluster_ips.dedup();
+            .filter_map(|status| status.load_balancer.as_ref());
+        let balancer = balancer
+            .flat_map(|balancer| balancer.ingress.iter().flatten())
+            .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"))
+            .filter_map(|ingress| ingress.ip.as_ref());
+        let outer_ips = addresses(spec.external_ips.iter().flatten().chain(balancer));
         Service {
             labels: self.labels().clone(),
             selector: spec.selector.filter(|s| !s.is_empty()).map(Selector::from_iter),
+            // A node translates for a headless Service nothing.
+            outer_ips: if cluster_ips.is_empty() {
+                Vec::new()
+            } else {
+                outer_ips
+            },
             cluster_ips,
             ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
             scraping: scraping(self.annotations()),
@@ -202,6 +209,14 @@ impl Observed for core::Service {
     fn store(cluster: &mut Cluster) -> &mut Store<Service> {
         &mut cluster.services
     }
+}
+
+/// Those that are addresses: "None" and "" are the API's words for headless.
+fn addresses<'a>(written: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = written.filter_map(|ip| ip.parse().ok()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
@@ -354,7 +369,11 @@ impl Observed for discovery::EndpointSlice {
         addresses.dedup();
         let port = |port: &discovery::EndpointPort| {
             let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?;
-            Some((protocol, u16::try_from(port.port?).ok()?))
+            Some(EndpointPort {
+                name: port.name.clone().filter(|name| !name.is_empty()),
+                protocol,
+                number: u16::try_from(port.port?).ok()?,
+            })
         };
         EndpointSlice {
             service: self.labels().get(SERVICE).cloned(),
@@ -429,5 +448,29 @@ impl Observed for LabelStandard {
 
     fn store(cluster: &mut Cluster) -> &mut Store<LabelStandard> {
         &mut cluster.standards
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_service_has_the_addresses_that_a_node_translates() {
+        let of = |spec: serde_json::Value, ingress: serde_json::Value| {
+            let service = json!({"metadata": {"name": "web"}, "spec": spec, "status": {"loadBalancer": {"ingress": ingress}}});
+            let service: core::Service = serde_json::from_value(service).unwrap();
+            let ports = service.observe();
+            let addresses: Vec<String> = ports.addressed_ports().map(|(ip, ..)| ip.to_string()).collect();
+            addresses
+        };
+        let ports = json!([{"port": 80}]);
+        let addressed = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "externalIPs": ["192.0.2.7"], "ports": ports});
+        let ingress =
+            json!([{"ip": "192.0.2.8"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}, {"hostname": "lb.example"}]);
+        assert_eq!(of(addressed, ingress), ["10.96.0.1", "192.0.2.7", "192.0.2.8"]);
+        let headless = json!({"clusterIP": "None", "externalIPs": ["192.0.2.7"], "ports": ports});
+        assert_eq!(of(headless, json!([])), [""; 0]);
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::compiler::Compiler;
 use super::delta::{self, ClassId, RulesetId};
-use super::{ANYONE, Class, ClassIx, Decisions, Endpoint, NodeRules, OpenRule, PeerIx, Ruleset, RulesetIx};
-use crate::policy::Peer;
+use super::{
+    ANYONE, Class, ClassIx, Decisions, Endpoint, NodeRules, OpenRule, PeerGroup, PeerIx, Ruleset, RulesetIx,
+};
 
 impl Compiler {
     /// The rules in canonical form, `==` what [`compile`](super::compile) makes of the same cluster. At the cost of all that there is.
     pub fn rules(&self) -> NodeRules {
-        let mut peers: Vec<(&Peer, PeerIx)> = self.peers.iter().map(|(id, peer)| (peer, id)).collect();
+        let mut peers: Vec<(&PeerGroup, PeerIx)> = self.peers.iter().map(|(id, peer)| (peer, id)).collect();
         peers.sort_unstable();
         let numbers: BTreeMap<PeerIx, PeerIx> = peers
             .iter()

@@ -13,9 +13,9 @@ use super::grants::Grants;
 use super::places::{Amended, Places};
 use super::population::{PodId, Population};
 use super::tables::{covers, intersection};
-use super::{Class, Endpoint, Ruleset};
+use super::{Class, Endpoint, PeerGroup, Ruleset};
 use crate::cluster::{Changes, Cluster, ContainerPort, Key, Pod, Service, Store};
-use crate::policy::{Direction, Peer, Policy};
+use crate::policy::{Direction, IpBlock, Policy};
 use crate::port::Protocol;
 
 /// Keeps the rules of one node, following one [`Cluster`].
@@ -30,7 +30,7 @@ pub struct Compiler {
     places: Places,
     force: Force,
     grants: Grants,
-    pub(super) peers: Contents<Peer>,
+    pub(super) peers: Contents<PeerGroup>,
     pub(super) classes: Contents<Class>,
     pub(super) rulesets: Contents<Ruleset>,
     locals: BTreeMap<Key, Local>,
@@ -231,25 +231,11 @@ impl Compiler {
         let names = self.force.settle(&mut self.peers);
         let changed = self.peers.settle();
         let tell = !self.places.is_mostly_anew();
-        for (id, peer) in &changed.gone {
-            match peer.as_ref() {
-                Peer::Block(block) => self.places.dismiss(*id, block, tell),
-                Peer::Pods { namespaces, pods } => {
-                    if tell {
-                        for pod in self.population.matching(namespaces, pods) {
-                            pod.addresses
-                                .iter()
-                                .for_each(|address| self.places.lose(*address, *id));
-                        }
-                    }
-                    self.population.dismiss(*id, namespaces, pods);
-                }
-            }
-        }
+        // First what comes: a prefix that another list has too is the same one all the time.
         for (id, peer) in &changed.born {
             match peer.as_ref() {
-                Peer::Block(block) => self.places.admit(*id, block, tell),
-                Peer::Pods { namespaces, pods } => {
+                PeerGroup::Blocks(blocks) => self.places.admit(*id, blocks, tell),
+                PeerGroup::Pods { namespaces, pods } => {
                     self.population.admit(*id, namespaces, pods);
                     if tell {
                         for pod in self.population.matching(namespaces, pods) {
@@ -258,6 +244,21 @@ impl Compiler {
                                 .for_each(|address| self.places.gain(*address, *id));
                         }
                     }
+                }
+            }
+        }
+        for (id, peer) in &changed.gone {
+            match peer.as_ref() {
+                PeerGroup::Blocks(blocks) => self.places.dismiss(*id, blocks, tell),
+                PeerGroup::Pods { namespaces, pods } => {
+                    if tell {
+                        for pod in self.population.matching(namespaces, pods) {
+                            pod.addresses
+                                .iter()
+                                .for_each(|address| self.places.lose(*address, *id));
+                        }
+                    }
+                    self.population.dismiss(*id, namespaces, pods);
                 }
             }
         }
@@ -322,19 +323,14 @@ impl Compiler {
 
     fn classify(&mut self, delta: &mut Delta) -> Vec<Amended> {
         let (population, force, peers) = (&self.population, &self.force, &self.peers);
-        let block = |id: &u32| match peers.get(*id).map(Arc::as_ref) {
-            Some(Peer::Block(block)) => Some(block),
-            _ => None,
-        };
         let of_pod = |places: &Places, address: IpAddr, id: PodId| {
             let Some(resident) = population.get(id) else {
                 return Class::default();
             };
-            let holding = places
-                .blocks_around(IpNet::from(address))
-                .filter(|id| block(id).is_some_and(|block| block.contains(address)));
-            let mut peers: Vec<u32> = holding.chain(population.peers_of(resident, peers)).collect();
+            let mut peers: Vec<u32> = population.peers_of(resident, peers).collect();
+            peers.extend(places.blocks_around(address.into(), |block| block.contains(address)));
             peers.sort_unstable();
+            peers.dedup();
             let named = resident.pod.ports.iter().filter_map(|port| {
                 let name = port.name.as_deref()?;
                 force
@@ -353,11 +349,10 @@ impl Compiler {
             classes.reduce(|a, b| intersection(&a, &b)).unwrap_or_default()
         };
         let of_prefix = |places: &Places, prefix: IpNet| {
-            let around = places.blocks_around(prefix);
-            let mut peers: Vec<u32> = around
-                .filter(|id| block(id).is_some_and(|block| covers(block, prefix)))
-                .collect();
+            let around = places.blocks_around(prefix, |block: &IpBlock| covers(block, prefix));
+            let mut peers: Vec<u32> = around.collect();
             peers.sort_unstable();
+            peers.dedup();
             Class {
                 peers,
                 named_ports: Vec::new(),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::contents::Contents;
 use super::index::Selectors;
-use super::{OpenRule, PeerIx, Ruleset};
+use super::{OpenRule, PeerGroup, PeerIx, Ruleset};
 use crate::cluster::{Key, Pod};
-use crate::policy::{Direction, Peer, Peers, Policy, Port, Ports, Rule};
+use crate::policy::{Direction, Peers, Policy, Port, Ports, Rule};
 use crate::port::{PortRange, PortSet, Protocol};
 use crate::selector::Labels;
 
@@ -126,7 +126,7 @@ impl Force {
     }
 
     /// Puts into force what selects a pod, and out of it what does not; the port names that came into use or went out of it.
-    pub(super) fn settle(&mut self, peers: &mut Contents<Peer>) -> BTreeSet<(Protocol, String)> {
+    pub(super) fn settle(&mut self, peers: &mut Contents<PeerGroup>) -> BTreeSet<(Protocol, String)> {
         let mut names = BTreeSet::new();
         let touched = std::mem::take(&mut self.touched);
         // First what comes, so that what both hold stays.
@@ -215,7 +215,7 @@ impl Force {
 }
 
 impl InForce {
-    fn of(policy: &Policy, peers: &mut Contents<Peer>) -> Self {
+    fn of(policy: &Policy, peers: &mut Contents<PeerGroup>) -> Self {
         let mut force = Self::default();
         force.ingress = policy.ingress.as_ref().map(|rules| {
             let numbered = rules.iter().map(|rule| force.number(rule, peers));
@@ -230,15 +230,15 @@ impl InForce {
         force
     }
 
-    fn number(&mut self, rule: &Rule, peers: &mut Contents<Peer>) -> NumberedRule {
+    fn number(&mut self, rule: &Rule, peers: &mut Contents<PeerGroup>) -> NumberedRule {
         let numbered = match &rule.peers {
             Peers::Any => None,
             Peers::Of(list) => {
-                let mut ids: Vec<PeerIx> = list.iter().map(|peer| peers.intern(peer)).collect();
+                let groups = PeerGroup::of(list).into_iter();
+                let mut ids: Vec<PeerIx> = groups.map(|group| peers.intern(&group)).collect();
                 ids.iter().for_each(|id| peers.hold(*id));
                 self.peers.extend(&ids);
                 ids.sort_unstable();
-                ids.dedup();
                 Some(ids)
             }
         };

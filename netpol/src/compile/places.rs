@@ -47,8 +47,8 @@ enum Turn {
 pub(super) struct Places {
     addresses: BTreeMap<IpAddr, Claimed>,
     prefixes: BTreeMap<IpNet, Edge>,
-    /// The peers that are blocks, by their `cidr`.
-    blocks: BTreeMap<IpNet, Vec<PeerIx>>,
+    /// The blocks, by their `cidr`, with the peer that each is of.
+    blocks: BTreeMap<IpNet, Vec<(PeerIx, IpBlock)>>,
     /// How many keys of [`Self::blocks`] are of each family and length.
     lengths: BTreeMap<(bool, u8), usize>,
     turns: BTreeMap<Place, Turn>,
@@ -124,16 +124,36 @@ impl Places {
         }
     }
 
-    /// Takes a block into account. `tell`: whether to say which places gain it.
-    pub(super) fn admit(&mut self, peer: PeerIx, block: &IpBlock, tell: bool) {
+    /// Takes a peer into account that is these blocks. `tell`: whether to say which places gain it.
+    pub(super) fn admit(&mut self, peer: PeerIx, blocks: &[IpBlock], tell: bool) {
         if tell {
-            for place in self.places_in(block) {
-                match place {
-                    Place::Address(address) => self.gain(address, peer),
-                    Place::Prefix(_) => self.turn(place, Some(peer), None),
-                }
-            }
+            self.each_place_in(blocks, |places, place| match place {
+                Place::Address(address) => places.gain(address, peer),
+                Place::Prefix(_) => places.turn(place, Some(peer), None),
+            });
         }
+        blocks.iter().for_each(|block| self.enter(peer, block));
+    }
+
+    pub(super) fn dismiss(&mut self, peer: PeerIx, blocks: &[IpBlock], tell: bool) {
+        blocks.iter().for_each(|block| self.leave(peer, block));
+        if tell {
+            self.each_place_in(blocks, |places, place| match place {
+                Place::Address(address) => places.lose(address, peer),
+                Place::Prefix(_) => places.turn(place, None, Some(peer)),
+            });
+        }
+    }
+
+    fn each_place_in(&mut self, blocks: &[IpBlock], mut act: impl FnMut(&mut Self, Place)) {
+        for block in blocks {
+            self.places_in(block)
+                .into_iter()
+                .for_each(|place| act(self, place));
+        }
+    }
+
+    fn enter(&mut self, peer: PeerIx, block: &IpBlock) {
         for prefix in edges(block) {
             let edge = self.prefixes.entry(prefix).or_default();
             edge.blocks += 1;
@@ -141,17 +161,17 @@ impl Places {
                 self.turns.insert(Place::Prefix(prefix), Turn::Anew);
             }
         }
-        let peers = self.blocks.entry(block.cidr).or_default();
-        if peers.is_empty() {
+        let of_cidr = self.blocks.entry(block.cidr).or_default();
+        if of_cidr.is_empty() {
             *self.lengths.entry(length(block.cidr)).or_default() += 1;
         }
-        peers.push(peer);
+        of_cidr.push((peer, block.clone()));
     }
 
-    pub(super) fn dismiss(&mut self, peer: PeerIx, block: &IpBlock, tell: bool) {
-        if let Some(peers) = self.blocks.get_mut(&block.cidr) {
-            peers.retain(|other| *other != peer);
-            if peers.is_empty() {
+    fn leave(&mut self, peer: PeerIx, block: &IpBlock) {
+        if let Some(of_cidr) = self.blocks.get_mut(&block.cidr) {
+            of_cidr.retain(|(of, other)| *of != peer || other != block);
+            if of_cidr.is_empty() {
                 self.blocks.remove(&block.cidr);
                 let length = length(block.cidr);
                 if let Some(count) = self.lengths.get_mut(&length) {
@@ -170,25 +190,22 @@ impl Places {
                 }
             }
         }
-        if tell {
-            for place in self.places_in(block) {
-                match place {
-                    Place::Address(address) => self.lose(address, peer),
-                    Place::Prefix(_) => self.turn(place, None, Some(peer)),
-                }
-            }
-        }
     }
 
-    /// The blocks whose `cidr` holds all of a prefix.
-    pub(super) fn blocks_around(&self, net: IpNet) -> impl Iterator<Item = PeerIx> + '_ {
+    /// The peers of the blocks whose `cidr` holds all of a prefix, and of which this is true; some more than once.
+    pub(super) fn blocks_around(
+        &self,
+        net: IpNet,
+        holds: impl Fn(&IpBlock) -> bool,
+    ) -> impl Iterator<Item = PeerIx> {
         let (six, longest) = length(net);
         let lengths = self.lengths.range((six, 0)..=(six, longest));
         let around = lengths.filter_map(move |((_, length), _)| {
             let around = IpNet::new(net.addr(), *length).ok()?.trunc();
             self.blocks.get(&around)
         });
-        around.flatten().copied()
+        let holding = around.flatten().filter(move |(_, block)| holds(block));
+        holding.map(|(peer, _)| *peer)
     }
 
     /// Gives every place its class; the classes that changed as a whole. `of_address` says what an address has that these pods claim,

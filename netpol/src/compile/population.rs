@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::PeerIx;
 use super::contents::Contents;
 use super::index::{Labelled, Selectors};
+use super::{PeerGroup, PeerIx};
 use crate::cluster::{Key, Namespace, Pod};
-use crate::policy::{Namespaces, Peer};
+use crate::policy::Namespaces;
 use crate::port::Protocol;
 use crate::selector::Selector;
 
@@ -202,7 +202,7 @@ impl Population {
     pub(super) fn peers_of<'a>(
         &'a self,
         resident: &'a Resident,
-        peers: &'a Contents<Peer>,
+        peers: &'a Contents<PeerGroup>,
     ) -> impl Iterator<Item = PeerIx> + 'a {
         let labels = &resident.pod.labels;
         let scopes = self
@@ -212,7 +212,7 @@ impl Population {
             .flat_map(|space| &space.scopes);
         let candidates = scopes.flat_map(|scope| self.scopes[*scope].peers.candidates(labels));
         candidates.filter(|id| match peers.get(*id).map(Arc::as_ref) {
-            Some(Peer::Pods { pods, .. }) => pods.matches(labels),
+            Some(PeerGroup::Pods { pods, .. }) => pods.matches(labels),
             _ => false,
         })
     }

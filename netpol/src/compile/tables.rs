@@ -7,7 +7,9 @@ use ipnet::IpNet;
 
 use super::decide::{Met, Rows, decide, named_by};
 use super::names::{NamedPort, NamesId};
-use super::{ANYONE, Class, ClassIx, Decisions, Endpoint, OpenRule, PeerIx, Ruleset, RulesetIx, Selected};
+use super::{
+    ANYONE, Class, ClassIx, Decisions, Endpoint, OpenRule, PeerGroup, PeerIx, Ruleset, RulesetIx, Selected,
+};
 use crate::cluster::{Cluster, Key, Pod};
 use crate::policy::{Direction, IpBlock, Namespaces, Peer, Peers, Policy, Port, Ports, Rule};
 use crate::port::{PortRange, PortSet, Protocol};
@@ -15,8 +17,9 @@ use crate::selector::Selector;
 
 /// The peers and port names in use, numbered canonically.
 pub(super) struct Tables<'a> {
-    pub(super) peers: Vec<&'a Peer>,
-    indices: BTreeMap<&'a Peer, PeerIx>,
+    pub(super) peers: Vec<PeerGroup>,
+    /// Which of them the list of a rule is, sorted.
+    lists: BTreeMap<&'a [Peer], Vec<PeerIx>>,
     egress_names: BTreeSet<(Protocol, &'a str)>,
 }
 
@@ -28,13 +31,13 @@ pub(super) struct Classes {
 
 impl<'a> Tables<'a> {
     pub(super) fn collect(policies: impl Iterator<Item = &'a Policy>) -> Self {
-        let mut peers = BTreeSet::new();
+        let mut lists: BTreeMap<&[Peer], Vec<PeerGroup>> = BTreeMap::new();
         let mut egress_names = BTreeSet::new();
         let mut seen = BTreeSet::new();
         for policy in policies.filter(|policy| seen.insert(&policy.key)) {
             for (direction, rule) in rules_of(policy) {
                 if let Peers::Of(list) = &rule.peers {
-                    peers.extend(list);
+                    lists.entry(list).or_insert_with(|| PeerGroup::of(list));
                 }
                 if let (Direction::Egress, Ports::Of(ports)) = (direction, &rule.ports) {
                     egress_names.extend(ports.iter().filter_map(|port| match port {
@@ -44,15 +47,13 @@ impl<'a> Tables<'a> {
                 }
             }
         }
-        let peers: Vec<&Peer> = peers.into_iter().collect();
-        let indices = peers
-            .iter()
-            .zip(0..)
-            .map(|(peer, index)| (*peer, index))
-            .collect();
+        let all: BTreeSet<&PeerGroup> = lists.values().flatten().collect();
+        let indices: BTreeMap<&PeerGroup, PeerIx> = all.iter().copied().zip(0..).collect();
+        let index = |groups: &Vec<PeerGroup>| groups.iter().map(|group| indices[group]).collect();
+        let numbered = lists.iter().map(|(list, groups)| (*list, index(groups)));
         Self {
-            peers,
-            indices,
+            lists: numbered.collect(),
+            peers: all.into_iter().cloned().collect(),
             egress_names,
         }
     }
@@ -138,7 +139,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The selectors of pods of the peers that look in a namespace.
-    fn selectors(&self, cluster: &Cluster, namespace: &str) -> Vec<(PeerIx, &'a Selector)> {
+    fn selectors(&self, cluster: &Cluster, namespace: &str) -> Vec<(PeerIx, &Selector)> {
         let labels = cluster.namespace_labels(namespace);
         let looks_here = |namespaces: &Namespaces| match namespaces {
             Namespaces::Own(name) => name == namespace,
@@ -147,16 +148,19 @@ impl<'a> Tables<'a> {
         let peers = self.peers.iter().zip(0..);
         peers
             .filter_map(|(peer, index)| match peer {
-                Peer::Pods { namespaces, pods } => looks_here(namespaces).then_some((index, pods)),
-                Peer::Block(_) => None,
+                PeerGroup::Pods { namespaces, pods } => looks_here(namespaces).then_some((index, pods)),
+                PeerGroup::Blocks(_) => None,
             })
             .collect()
     }
 
-    fn blocks(&self) -> Blocks<'a> {
+    fn blocks(&self) -> Blocks<'_> {
         let mut blocks = Blocks::default();
         for (peer, index) in self.peers.iter().zip(0..) {
-            if let Peer::Block(block) = peer {
+            let PeerGroup::Blocks(of_peer) = peer else {
+                continue;
+            };
+            for block in of_peer {
                 let length = (block.cidr.addr().is_ipv6(), block.cidr.prefix_len());
                 blocks.lengths.insert(length);
                 let of_cidr = blocks.by_cidr.entry(block.cidr).or_default();
@@ -168,9 +172,9 @@ impl<'a> Tables<'a> {
 
     /// Every prefix at which the membership in some block changes.
     fn prefixes(&self) -> BTreeSet<IpNet> {
-        let blocks = self.peers.iter().filter_map(|peer| match peer {
-            Peer::Block(block) => Some(block),
-            Peer::Pods { .. } => None,
+        let blocks = self.peers.iter().flat_map(|peer| match peer {
+            PeerGroup::Blocks(blocks) => &blocks[..],
+            PeerGroup::Pods { .. } => &[],
         });
         blocks
             .flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied()))
@@ -231,12 +235,7 @@ impl<'a> Tables<'a> {
     fn open_rule(&self, direction: Direction, pod: &Pod, rule: &Rule) -> OpenRule {
         let peers = match &rule.peers {
             Peers::Any => None,
-            Peers::Of(list) => {
-                let mut indices: Vec<PeerIx> = list.iter().map(|peer| self.indices[peer]).collect();
-                indices.sort_unstable();
-                indices.dedup();
-                Some(indices)
-            }
+            Peers::Of(list) => Some(self.lists[&list[..]].clone()),
         };
         let Ports::Of(ports) = &rule.ports else {
             return OpenRule {
@@ -289,6 +288,7 @@ impl Blocks<'_> {
         let holding = blocks.filter(|(_, block)| holds(block));
         let mut around: Vec<PeerIx> = holding.map(|(peer, _)| *peer).collect();
         around.sort_unstable();
+        around.dedup();
         around
     }
 }

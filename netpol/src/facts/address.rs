@@ -5,43 +5,52 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::api::baseline::FactRule;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Key};
 
 use super::{Finding, Findings, address_peer, ports};
 
-/// The Service in front of the API server, whose endpoints it writes itself.
+/// The Service in front of the API server, and the slice of its endpoints, which it writes itself.
 const SERVICE: (&str, &str) = ("default", "kubernetes");
 
 /// Where the API server really listens: policies see its endpoints, and not the Service in front of them.
 pub(super) fn api_server(cluster: &Cluster) -> Findings {
-    let mut found = Findings::default();
-    for (key, slice) in cluster.endpoint_slices.in_namespace(SERVICE.0) {
-        if slice.service.as_deref() != Some(SERVICE.1) {
-            continue;
-        }
-        found.findings.push(Finding {
+    // Under this name nobody else's endures. Any other slice that names the Service is one that somebody wrote who may write to
+    // that namespace.
+    let key = Key::new(SERVICE.0, SERVICE.1);
+    let Some(slice) = cluster.endpoint_slices.get(&key) else {
+        return Findings {
+            remarks: vec![
+                "the Service default/kubernetes has no EndpointSlice; pin it in spec.facts.apiServer.rules"
+                    .to_owned(),
+            ],
+            ..Findings::default()
+        };
+    };
+    let found = match slice.addresses.is_empty() || slice.ports.is_empty() {
+        true => Err("it has no endpoints at the moment".to_owned()),
+        false => Ok(FactRule {
+            origin: String::new(),
+            peers: slice
+                .addresses
+                .iter()
+                .map(|ip| address_peer(IpNet::from(*ip)))
+                .collect(),
+            ports: ports(
+                &slice
+                    .ports
+                    .iter()
+                    .map(|port| (port.protocol, port.number))
+                    .collect(),
+            ),
+        }),
+    };
+    Findings {
+        findings: vec![Finding {
             origin: format!("EndpointSlice {key}"),
-            found: match slice.addresses.is_empty() || slice.ports.is_empty() {
-                true => Err("it has no endpoints at the moment".to_owned()),
-                false => Ok(FactRule {
-                    origin: String::new(),
-                    peers: slice
-                        .addresses
-                        .iter()
-                        .map(|ip| address_peer(IpNet::from(*ip)))
-                        .collect(),
-                    ports: ports(&slice.ports.iter().copied().collect()),
-                }),
-            },
-        });
+            found,
+        }],
+        ..Findings::default()
     }
-    if found.findings.is_empty() {
-        found.remarks.push(
-            "the Service default/kubernetes has no EndpointSlice; pin it in spec.facts.apiServer.rules"
-                .to_owned(),
-        );
-    }
-    found
 }
 
 /// The addresses of all nodes, on all ports.

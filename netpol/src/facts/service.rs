@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::api::baseline::{FactRule, ServiceReference};
-use crate::cluster::{Cluster, Key, Pod, Service, ServicePort, TargetPort};
+use crate::cluster::{Cluster, EndpointPort, Key, Pod, Service, ServicePort, TargetPort};
 use crate::port::Protocol;
 
 use super::{Finding, Findings, address_peer, peers, pods_of, ports};
@@ -36,7 +36,7 @@ pub(super) fn rule(
     asked: impl Fn(&ServicePort) -> bool,
 ) -> Result<(FactRule, BTreeSet<(Protocol, u16)>), String> {
     let Some(selector) = service.selector.as_ref() else {
-        return by_hand(cluster, key);
+        return by_hand(cluster, key, service, asked);
     };
     let pods: Vec<&Pod> = pods_of(cluster, &key.namespace, selector).collect();
     let mut numbers = BTreeSet::new();
@@ -86,8 +86,24 @@ pub(super) fn rule(
     Ok((rule, numbers))
 }
 
-/// The endpoints of a Service without a selector, as they were written by hand.
-fn by_hand(cluster: &Cluster, key: &Key) -> Result<(FactRule, BTreeSet<(Protocol, u16)>), String> {
+/// The endpoints of a Service without a selector, as they were written by hand, on those of its ports that are asked for.
+fn by_hand(
+    cluster: &Cluster,
+    key: &Key,
+    service: &Service,
+    asked: impl Fn(&ServicePort) -> bool,
+) -> Result<(FactRule, BTreeSet<(Protocol, u16)>), String> {
+    let asked: Vec<_> = service.ports.iter().filter(|port| asked(port)).collect();
+    let meant = |port: &EndpointPort| {
+        // As kube-proxy does: by the port's name. Without one, by the number that the Service says.
+        let fits = |asked: &&ServicePort| match &port.name {
+            None => asked.target == TargetPort::Number(port.number),
+            Some(name) => asked.name.as_ref() == Some(name),
+        };
+        asked
+            .iter()
+            .any(|asked| asked.protocol == port.protocol && fits(asked))
+    };
     let slices = cluster.endpoint_slices.in_namespace(&key.namespace);
     let own: Vec<_> = slices
         .map(|(_, slice)| slice)
@@ -98,9 +114,13 @@ fn by_hand(cluster: &Cluster, key: &Key) -> Result<(FactRule, BTreeSet<(Protocol
         .flat_map(|slice| &slice.addresses)
         .map(|ip| IpNet::from(*ip))
         .collect();
-    let numbers: BTreeSet<_> = own.iter().flat_map(|slice| slice.ports.iter().copied()).collect();
+    let ports_of_own = own.iter().flat_map(|slice| &slice.ports);
+    let numbers: BTreeSet<_> = ports_of_own
+        .filter(|port| meant(port))
+        .map(|port| (port.protocol, port.number))
+        .collect();
     if addresses.is_empty() || numbers.is_empty() {
-        return Err("it has no selector, and no endpoints are written for it".to_owned());
+        return Err("it has no selector, and no endpoints are written for it on such a port".to_owned());
     }
     let rule = FactRule {
         origin: String::new(),

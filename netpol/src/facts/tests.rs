@@ -509,18 +509,26 @@ spec: {clusterIP: None, selector: {linkerd.io/control-plane-component: destinati
     );
 }
 
+/// The cluster's DNS, its Service without a selector and with a slice of such ports.
+fn dns_by_hand(ports: &str) -> String {
+    let bare = KUBE_DNS.replace("  selector: {k8s-app: kube-dns}\n", "");
+    let slice = format!(
+        "
+kind: EndpointSlice
+metadata: {{namespace: kube-system, name: dns-1, labels: {{kubernetes.io/service-name: kube-dns}}}}
+addressType: IPv4
+endpoints: [{{addresses: [192.0.2.53]}}]
+ports: {ports}
+"
+    );
+    yaml(&[&bare, &slice])
+}
+
 #[test]
 fn a_service_whose_endpoints_are_written_by_hand_is_those_endpoints() {
-    let bare = KUBE_DNS.replace("  selector: {k8s-app: kube-dns}\n", "");
-    let slice = "
-kind: EndpointSlice
-metadata: {namespace: kube-system, name: dns-1, labels: {kubernetes.io/service-name: kube-dns}}
-addressType: IPv4
-endpoints: [{addresses: [192.0.2.53]}]
-ports: [{port: 53, protocol: UDP}]
-";
+    let by_hand = dns_by_hand("[{port: 53, protocol: UDP}]");
     assert_eq!(
-        lines(&resolved(&cluster(&yaml(&[&bare, slice])), DNS, &[])),
+        lines(&resolved(&cluster(&by_hand), DNS, &[])),
         ["192.0.2.53/32 : TCP/53 UDP/53"]
     );
 }
@@ -534,5 +542,27 @@ fn the_controller_of_a_gateway_class_is_found_as_that_of_an_ingress_class() {
     assert_eq!(
         fact.message,
         "GatewayClass traefik (traefik.io/gateway-controller)"
+    );
+}
+
+#[test]
+fn who_may_write_to_the_default_namespace_does_not_become_the_api_server() {
+    let forged = API_SERVER_SLICE
+        .replace("name: kubernetes, labels", "name: kubernetes-x, labels")
+        .replace("198.51.100", "203.0.113");
+    let both = resolved(&cluster(&yaml(&[API_SERVER_SLICE, &forged])), API_SERVER, &[]);
+    assert_eq!(lines(&both), ["198.51.100.1/32 198.51.100.2/32 : TCP/6443"]);
+    let fact = resolved(&cluster(&forged), API_SERVER, &[]);
+    assert_eq!((fact.state, fact.rules.len()), (FactState::Unresolved, 0));
+}
+
+#[test]
+fn of_endpoints_that_are_written_by_hand_only_the_ports_that_are_asked_for_count() {
+    let by_hand = dns_by_hand(
+        "[{name: dns, port: 5353, protocol: UDP}, {name: dns-tcp, port: 5353}, {name: metrics, port: 9153}]",
+    );
+    assert_eq!(
+        lines(&resolved(&cluster(&by_hand), DNS, &[])),
+        ["192.0.2.53/32 : TCP/5353 UDP/5353"]
     );
 }

@@ -1,6 +1,6 @@
 //! The codes of this module, explained.
 
-use super::{CHANGED, DELETED, FORGED, LEAVES, MARKS, MODE, NAME_TAKEN, PLATFORM, UNREADABLE};
+use super::{CHANGED, DELETED, FORGED, LEAVES, MARKS, MISWRITTEN, MODE, NAME_TAKEN, PLATFORM, UNREADABLE};
 use crate::catalogue::Entry;
 use crate::finding::Severity;
 
@@ -63,8 +63,10 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         code: LEAVES,
         name: "namespace-leaves-baseline",
-        finds: "a change of a namespace's labels after which its baseline no longer takes it",
-        why: "The policies that close the namespace would be removed. Opting in is anyone's; out, the platform team's.",
+        finds: "a change of a namespace's labels after which its baseline no longer takes it, another one closes less in its place, or a label \
+                standard no longer holds its pods",
+        why: "The policies that close the namespace would be removed or replaced, or its pods could take labels that a standard keeps from \
+              them. Opting in is anyone's; out, the platform team's. While the cluster is not in view, nobody else changes the labels.",
         severity: Severity::Deny,
         needs_cluster: true,
         bad: "# kubectl label namespace shop ringfence.dev/baseline-\n",
@@ -99,5 +101,16 @@ pub const CATALOGUE: &[Entry] = &[
         needs_cluster: false,
         bad: "# kubectl annotate namespace shop ringfence.dev/severities='NP006: off'\n",
         good: "# kubectl annotate namespace shop ringfence.dev/severities='NP006=off'\n",
+    },
+    Entry {
+        code: MISWRITTEN,
+        name: "baseline-miswritten",
+        finds: "a part of a baseline that cannot be understood",
+        why: "The generator renders nothing from such a baseline. What it made before stays as it is, but namespaces that are made from then on \
+              have only what other baselines give them.",
+        severity: Severity::Warn,
+        needs_cluster: false,
+        bad: "spec: {policies: [{name: allow-dns, spec: {podSelector: {}, policyTypes: [Egress], egress: [{fact: dsn}]}}]}\n",
+        good: "spec: {policies: [{name: allow-dns, spec: {podSelector: {}, policyTypes: [Egress], egress: [{fact: dns}]}}]}\n",
     },
 ];

@@ -9,6 +9,7 @@
 //! Who may: the generator; Kubernetes's namespace controller and garbage collector, while the namespace goes; and whom the settings name for
 //! emergencies, which whoever calls this asks for by [`Guard::breaks_glass`] and keeps account of.
 
+mod baseline;
 mod catalogue;
 mod namespace;
 mod policy;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{Finding, Mend, Object, Severity};
 use crate::requester::{Named, Requester, ServiceAccount};
 
+pub use baseline::judge_baseline;
 pub use catalogue::CATALOGUE;
 pub use namespace::{judge_annotations, judge_namespace};
 pub use policy::{Attempt, judge_policy};
@@ -42,6 +44,8 @@ pub const MODE: &str = "BG007";
 pub const PLATFORM: &str = "BG008";
 /// What the platform team says of a namespace cannot be understood.
 pub const UNREADABLE: &str = "BG009";
+/// A part of a baseline cannot be understood.
+pub const MISWRITTEN: &str = "BG010";
 
 /// On whatever is changed in an emergency: why.
 pub const REASON: &str = "ringfence.dev/reason";

@@ -6,6 +6,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::{CHANGED, DELETED, FORGED, Guard, MARKS, NAME_TAKEN, PREFIX, empties_namespaces, finding};
 use crate::api::NamespaceBaseline;
+use crate::api::baseline::{ForEach, PolicyTemplate};
 use crate::baseline::membership::takes;
 use crate::baseline::object::{BASELINE, Digest, MANAGED_BY, MANAGER, PolicyRecord};
 use crate::baseline::template::Template;
@@ -78,10 +79,9 @@ pub fn judge_policy<'a>(
         (Attempt::Update { after, .. }, None) => forged(after, &object).into_iter().collect(),
         (Attempt::Create(after), _) => match (forged(after, &object), namespace) {
             (Some(found), _) => vec![found],
-            (None, Some(namespace)) => name_taken(key, &object, namespace, baselines)
+            (None, namespace) => name_taken(key, &object, namespace, baselines)
                 .into_iter()
                 .collect(),
-            (None, None) => Vec::new(),
         },
     }
 }
@@ -200,30 +200,37 @@ fn forged(policy: &NetworkPolicy, object: &Object) -> Option<Finding> {
     ))
 }
 
-/// A policy under the name that a baseline's must have: the generator overwrites nothing that is not its own, so the
-/// namespace would stay without that policy.
+/// A policy under the name that a baseline's must have, or will have once a route names some Service: the generator overwrites nothing
+/// that is not its own, so the namespace would stay without that policy. A namespace that was born just now may be taken by any
+/// baseline.
 fn name_taken<'a>(
     key: &Key,
     object: &Object,
-    namespace: &Namespace,
+    namespace: Option<&Namespace>,
     baselines: impl Iterator<Item = &'a NamespaceBaseline>,
 ) -> Option<Finding> {
+    let names = |policy: &PolicyTemplate| match (policy.for_each, key.name.strip_prefix(&policy.name)) {
+        (None, Some(rest)) => rest.is_empty(),
+        (Some(ForEach::RoutedService), Some(rest)) => rest.starts_with('-'),
+        (_, None) => false,
+    };
     let template = baselines
-        .filter(|baseline| {
-            baseline
-                .spec
-                .policies
-                .iter()
-                .any(|policy| policy.name == key.name)
-        })
+        .filter(|baseline| baseline.spec.policies.iter().any(names))
         .filter_map(|baseline| Template::parse(baseline).ok())
-        .find(|template| takes(template, &key.namespace, namespace))?;
+        .find(|template| namespace.is_none_or(|namespace| takes(template, &key.namespace, namespace)))?;
+    let (has, mend) = match namespace {
+        Some(_) => ("has a policy of this name here", "choose another name"),
+        None => (
+            "has a policy of this name, and it cannot be said yet whether it takes this namespace",
+            "choose another name, or try again in a moment",
+        ),
+    };
     Some(finding(
         NAME_TAKEN,
         object,
         "metadata.name",
-        format!("the baseline {} has a policy of this name here", template.name),
+        format!("the baseline {} {has}", template.name),
         "the generator overwrites nothing that is not its own, so the namespace would stay without that policy",
-        Mend::text("choose another name"),
+        Mend::text(mend),
     ))
 }

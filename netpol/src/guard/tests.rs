@@ -4,9 +4,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::LabelStandard;
 use crate::api::NamespaceBaseline;
 use crate::baseline::object::{BASELINE, OPTED_IN};
-use crate::cluster::{Key, Namespace};
+use crate::cluster::{Cluster, Key, Namespace};
 use crate::selector::Labels;
 
 fn who(name: &str) -> Requester {
@@ -59,6 +60,15 @@ fn namespace(pairs: &[(&str, &str)]) -> Namespace {
         labels: pairs.collect::<Labels>(),
         ..Namespace::default()
     }
+}
+
+fn with<const N: usize>(baselines: [NamespaceBaseline; N]) -> Cluster {
+    let mut cluster = Cluster::default();
+    for baseline in baselines {
+        let name = baseline.metadata.name.clone().unwrap();
+        cluster.baselines.apply(Key::cluster(name), baseline);
+    }
+    cluster
 }
 
 fn of_policy(attempt: Attempt<'_>, requester: &Requester) -> Vec<String> {
@@ -230,6 +240,12 @@ fn nobody_marks_a_policy_as_the_generators_or_takes_the_name_that_it_needs() {
     assert!(of_policy(Attempt::Create(&own), &who("alice")).is_empty());
     let elsewhere = namespace(&[]);
     assert!(in_namespace(create, &who("alice"), Some(&elsewhere)).is_empty());
+    assert_eq!(
+        in_namespace(create, &who("alice"), None),
+        ["BG005 metadata.name"],
+        "a namespace that is not known yet may be one of the baseline's"
+    );
+    assert!(in_namespace(Attempt::Create(&own), &who("alice"), None).is_empty());
     assert!(
         of_policy(
             Attempt::Update {
@@ -243,19 +259,47 @@ fn nobody_marks_a_policy_as_the_generators_or_takes_the_name_that_it_needs() {
     );
 }
 
+#[test]
+fn a_name_that_a_policy_for_some_service_may_come_to_have_is_taken() {
+    let mut baseline = starter("Include");
+    let routed =
+        "{name: allow-routed, forEach: RoutedService, spec: {podSelector: {}, policyTypes: [Ingress]}}";
+    baseline
+        .spec
+        .policies
+        .push(serde_yaml_ng::from_str(routed).unwrap());
+    let codes = |name: &str| -> Vec<&str> {
+        let policy = foreign(|policy| policy["metadata"]["name"] = json!(name));
+        let found = judge_policy(
+            Attempt::Create(&policy),
+            &Key::new("shop", name),
+            &who("alice"),
+            Some(&namespace(&[("tenant", "yes")])),
+            std::iter::once(&baseline),
+            &Guard::default(),
+        );
+        found.iter().map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes("allow-routed-web"), ["BG005"]);
+    assert_eq!(codes("default-deny"), ["BG005"]);
+    for free in ["allow-routed", "allow-routedweb", "default-deny-too"] {
+        assert_eq!(codes(free), [""; 0], "{free}");
+    }
+}
+
 fn of_namespace(
     before: Option<&Namespace>,
     after: &Namespace,
     requester: &Requester,
     existing: &str,
 ) -> Vec<String> {
-    let baseline = starter(existing);
+    let cluster = with([starter(existing)]);
     let found = judge_namespace(
         "shop",
         before,
         after,
         requester,
-        std::iter::once(&baseline),
+        Some(&cluster),
         &Guard::default(),
     );
     found
@@ -327,11 +371,102 @@ fn an_older_namespace_that_opted_in_does_not_leave_by_other_labels_either() {
         Some(&before),
         &after,
         &who("alice"),
-        std::iter::once(&baseline),
+        Some(&with([baseline])),
         &Guard::default(),
     );
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].code, LEAVES);
+}
+
+/// What is said to alice who changes the labels of `shop` from these to those.
+fn relabelled(cluster: Option<&Cluster>, before: &[(&str, &str)], after: &[(&str, &str)]) -> Vec<String> {
+    let (before, after) = (namespace(before), namespace(after));
+    let (alice, guard) = (who("alice"), Guard::default());
+    let found = judge_namespace("shop", Some(&before), &after, &alice, cluster, &guard);
+    let shown = found
+        .into_iter()
+        .map(|finding| format!("{} {}", finding.code, finding.message));
+    shown.collect()
+}
+
+#[test]
+fn a_namespace_joins_no_baseline_that_closes_less_in_the_place_of_its_own() {
+    const DENY: &str = "{name: default-deny, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}";
+    let tier = |name: &str, priority: i32, policies: &str| {
+        let spec = format!(
+            "{{namespaceSelector: {{matchLabels: {{tier: {name}}}}}, existingNamespaces: Include, priority: {priority}, policies: [{policies}]}}"
+        );
+        NamespaceBaseline::new(name, serde_yaml_ng::from_str(&spec).unwrap())
+    };
+    let half = "{name: default-deny, spec: {podSelector: {}, policyTypes: [Ingress]}}";
+    let few =
+        "{name: default-deny, spec: {podSelector: {matchLabels: {a: b}}, policyTypes: [Ingress, Egress]}}";
+    let holed = "{name: default-deny, spec: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{anyone: {}}]}}";
+    let more = format!(
+        "{DENY}, {{name: own, spec: {{podSelector: {{}}, policyTypes: [Ingress], ingress: [{{from: [{{podSelector: {{}}}}]}}]}}}}"
+    );
+    let cluster = with([
+        starter("Include"),
+        tier("half", 10, half),
+        tier("few", 10, few),
+        tier("holed", 10, holed),
+        tier("low", -1, half),
+        tier("web", 10, &more),
+    ]);
+    for (joined, refused) in [
+        ("half", true),
+        ("few", true),
+        ("holed", true),
+        ("low", false),
+        ("web", false),
+        ("none", false),
+    ] {
+        let before = [("tenant", "yes")];
+        let found = relabelled(Some(&cluster), &before, &[("tenant", "yes"), ("tier", joined)]);
+        let expected = format!(
+            "BG006 with these labels the baseline {joined} makes default-deny in place of starter, and closes less"
+        );
+        assert_eq!(found, if refused { vec![expected] } else { Vec::new() });
+        let found = relabelled(Some(&cluster), &[], &[("tier", joined)]);
+        assert_eq!(found, [""; 0], "there is nothing that it takes the place of");
+    }
+}
+
+#[test]
+fn a_namespace_does_not_walk_out_of_what_its_pods_are_held_to() {
+    let standard = |kinds: &str, enforcement: &str| {
+        let spec = format!(
+            "{{kinds: [{kinds}], enforcement: {enforcement}, namespaceSelector: {{matchLabels: {{tier: gold}}}}, \
+             labels: [{{key: zone, required: false, protected: {{values: [pci], users: [root]}}}}]}}"
+        );
+        let mut cluster = Cluster::default();
+        let standard = LabelStandard::new("zones", serde_yaml_ng::from_str(&spec).unwrap());
+        cluster.standards.apply(Key::cluster("zones"), standard);
+        cluster
+    };
+    let leave = |cluster: &Cluster| relabelled(Some(cluster), &[("tier", "gold")], &[]);
+    assert_eq!(
+        leave(&standard("Pod", "deny")),
+        ["BG006 with these labels the namespace is no longer held to the label standard zones"]
+    );
+    assert_eq!(leave(&standard("Pod", "warn")), [""; 0]);
+    assert_eq!(leave(&standard("Namespace", "deny")), [""; 0]);
+    let pods = standard("Pod", "deny");
+    assert_eq!(relabelled(Some(&pods), &[], &[("tier", "gold")]), [""; 0]);
+    let noted = [("tier", "gold"), ("note", "x")];
+    assert_eq!(relabelled(Some(&pods), &[("tier", "gold")], &noted), [""; 0]);
+}
+
+#[test]
+fn while_the_cluster_is_not_in_view_labels_stay_as_they_are() {
+    assert_eq!(relabelled(None, &[("tenant", "yes")], &[]).len(), 1);
+    assert_eq!(
+        relabelled(None, &[("tenant", "yes")], &[("tenant", "yes")]),
+        [""; 0]
+    );
+    let (alice, guard) = (who("alice"), Guard::default());
+    let new = namespace(&[("tenant", "yes")]);
+    assert!(judge_namespace("shop", None, &new, &alice, None, &guard).is_empty());
 }
 
 #[test]
@@ -398,4 +533,24 @@ fn a_refusal_says_what_would_happen_and_whom_to_ask() {
       consequence: its namespace would be open until the generator brings it back
       mend:        leave it, and have the platform team change the NamespaceBaseline starter; a policy of your own can allow more
     ");
+}
+
+#[test]
+fn who_applies_a_baseline_is_told_what_of_it_cannot_be_understood() {
+    let told = |baseline: &NamespaceBaseline| -> Vec<String> {
+        let found = judge_baseline(baseline);
+        assert!(found.iter().all(|finding| finding.severity == Severity::Warn));
+        found
+            .into_iter()
+            .map(|finding| format!("{} {}", finding.code, finding.field))
+            .collect()
+    };
+    let mut baseline = starter("Include");
+    assert_eq!(told(&baseline), [""; 0]);
+    let misspelt = "{name: dns, spec: {podSelector: {}, policyTypes: [Egress], egress: [{fact: dsn}]}}";
+    baseline
+        .spec
+        .policies
+        .push(serde_yaml_ng::from_str(misspelt).unwrap());
+    assert_eq!(told(&baseline), ["BG010 spec.policies[1].spec.egress[0].fact"]);
 }

@@ -29,6 +29,10 @@ use crate::cluster::Cluster;
 use crate::finding::{Finding, Mend, Object, Severity};
 use crate::policy::Policy;
 
+/// How many findings of one rule are told of a policy. Nobody reads more, and one that is wrong in each of its ten thousands of peers would
+/// fill the memory with them. A rule may stop once it has more.
+const TOLD: usize = 100;
+
 /// One thing that is checked.
 #[derive(Debug)]
 pub struct Rule {
@@ -125,7 +129,13 @@ pub fn judge(
         let Some(severity) = severities.of(rule).filter(|_| rule.can_judge(survey)) else {
             continue;
         };
-        findings.extend((rule.check)(&subject).into_iter().map(|found| Finding {
+        let mut found = (rule.check)(&subject);
+        let more = found.len() > TOLD;
+        found.truncate(TOLD);
+        if let Some(last) = found.last_mut().filter(|_| more) {
+            last.message.push_str(" (and there is more of this kind)");
+        }
+        findings.extend(found.into_iter().map(|found| Finding {
             code: rule.code,
             severity,
             object: about.clone(),
@@ -136,4 +146,46 @@ pub fn judge(
         }));
     }
     findings
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // how long it takes is what is tested
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::testing::{Live, policy};
+    use super::*;
+
+    /// What is found in a policy with this peer so many times, which must not take long.
+    fn of_many(count: usize, peer: &str) -> Vec<Finding> {
+        let peers = vec![peer; count].join(", ");
+        let object = policy(&format!(
+            "{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{peers}]}}]}}"
+        ));
+        let live = Live::default();
+        let start = Instant::now();
+        let found = lint(&object, Some(&live.0), &Severities::default());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        found
+    }
+
+    #[test]
+    fn a_policy_of_the_largest_size_is_judged_in_time_and_what_is_found_is_bounded() {
+        for peer in [
+            "{ipBlock: {cidr: 0.0.0.0/0}}",
+            "{ipBlock: {cidr: 10.0.0.1/8}}",
+            "{ipBlock: {cidr: nonsense}}",
+            "{namespaceSelector: {}}",
+        ] {
+            let found = of_many(85_000, peer);
+            assert!(!found.is_empty(), "{peer}");
+            for rule in rules::ALL {
+                let told: Vec<&Finding> = found.iter().filter(|finding| finding.code == rule.code).collect();
+                assert!(told.len() <= TOLD, "{peer}: {} of {}", told.len(), rule.code);
+                if told.len() == TOLD {
+                    assert!(told[TOLD - 1].message.ends_with("more of this kind)"));
+                }
+            }
+        }
+    }
 }

@@ -27,10 +27,19 @@ enum At<'a> {
     Address(IpAddr),
 }
 
-/// The cluster's real DNS, on the ports where it listens by UDP; empty if it is not known.
+/// The cluster's real DNS, on the ports where it listens by UDP; empty if it is not known. What is pinned in a baseline counts before what is
+/// found, as for the generator.
 pub(super) fn endpoints(cluster: &Cluster) -> Vec<Endpoint<'_>> {
     let wanted = BTreeSet::from([facts::DNS.to_owned()]);
-    let facts = facts::resolve(cluster, &wanted, &BTreeMap::new(), &[]);
+    let pinned = cluster
+        .baselines
+        .values()
+        .find_map(|baseline| baseline.spec.facts.get(facts::DNS));
+    let sources: BTreeMap<_, _> = pinned
+        .map(|source| (facts::DNS.to_owned(), source.clone()))
+        .into_iter()
+        .collect();
+    let facts = facts::resolve(cluster, &wanted, &sources, &[]);
     let rules = facts.into_values().flat_map(|fact| fact.rules);
     // What a fact says is read by the parser of policies, so that it means the same.
     let egress = rules.map(|rule| NetworkPolicyEgressRule {

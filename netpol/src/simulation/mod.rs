@@ -10,6 +10,8 @@
 
 mod catalogue;
 mod dns;
+mod effort;
+mod outlook;
 mod side;
 #[cfg(test)]
 mod tests;
@@ -18,12 +20,16 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
 use crate::cluster::{Cluster, Key, Pod};
 use crate::connections::Workload;
 use crate::policy::{Direction, Policy};
 use crate::port::{PortRange, PortSet, Transport};
+use crate::selector::{Condition, Selector};
 pub use catalogue::CATALOGUE;
+use effort::Effort;
+use outlook::{Outlook, Outlooks, Place};
 use side::{Local, Side};
 pub use words::findings;
 
@@ -54,7 +60,7 @@ pub struct Change<'a> {
 pub struct Bounds {
     /// Pairs of pods that are told apart by nothing.
     pub pairs: usize,
-    /// Kinds of pods in the policy's namespace.
+    /// Kinds of pods in the policy's namespace whose connections are looked at.
     pub pods: usize,
     /// Connections that are told, of however many.
     pub told: usize,
@@ -77,7 +83,7 @@ pub struct Effect {
     pub cut: Tally,
     /// There was more to look at than the bounds allow: the counts are those of what was looked at.
     pub incomplete: bool,
-    /// Workloads that could resolve names, and cannot any more.
+    /// Workloads that could resolve names, and cannot any more; pods to come, where the change is for none that is there.
     pub without_dns: BTreeSet<String>,
     /// By direction, the workloads that become open to addresses at large. [`FUTURE`] stands for pods to come.
     pub world: BTreeMap<Direction, BTreeSet<String>>,
@@ -116,12 +122,6 @@ struct Group<'a> {
     pods: usize,
 }
 
-/// The side of one group in one direction.
-struct Near<'a> {
-    before: Side<'a>,
-    after: Side<'a>,
-}
-
 /// Works out what a change does.
 pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect {
     let mut effect = Effect::default();
@@ -129,70 +129,81 @@ pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect
         return effect;
     }
     let around = Around::new(cluster, change, bounds.told);
-    let own = change.key.namespace.as_str();
-    let (groups, all) = groups(cluster, own, bounds.pods);
-    effect.incomplete = !all;
-    let dns = dns::endpoints(cluster);
-    let future = Pod::default();
-    let mut pairs = bounds.pairs;
-    let mut seen: BTreeSet<(usize, usize)> = BTreeSet::new();
-    let affected = |pod: &Pod| around.selected(pod);
+    let mut effort = Effort::of(bounds);
+    let groups = groups(cluster, change.key.namespace.as_str());
+    let affected: Vec<usize> = (0..groups.len())
+        .filter(|index| groups.get(*index).is_some_and(|group| around.selected(group.pod)))
+        .collect();
+    let mut outlooks = Outlooks::new(&around);
+    let mut looks: Vec<(Direction, usize, Rc<Outlook<'_>>)> = Vec::new();
     for direction in Direction::BOTH {
-        if affected(&future) {
-            let near = around.near(&future, direction);
-            if world::opens(&near.before, &near.after) {
-                effect
-                    .world
-                    .entry(direction)
-                    .or_default()
-                    .insert(FUTURE.to_owned());
-            }
-        }
-        for (index, group) in groups.iter().enumerate().filter(|(_, group)| affected(group.pod)) {
-            let near = around.near(group.pod, direction);
-            if near.before == near.after {
-                continue;
-            }
-            if world::opens(&near.before, &near.after) {
-                effect.world.entry(direction).or_default().insert(group.name());
-            }
-            if direction == Direction::Egress
-                && dns::reached(cluster, &dns, &near.before)
-                && !dns::reached(cluster, &dns, &near.after)
-            {
-                effect.without_dns.insert(group.name());
-            }
-            let look = Look {
-                around: &around,
-                direction,
-                near: &near,
-                group,
-                index,
-            };
-            if !look.at_everyone(&groups, &mut seen, &mut pairs, &mut effect) {
+        // A policy may be there before its pods: what it means for these is worked out first, and in any case.
+        let to_come: Vec<Rc<Outlook<'_>>> = around
+            .to_come
+            .iter()
+            .map(|(_, pod)| outlooks.surely(pod, direction, &mut effort))
+            .collect();
+        for index in &affected {
+            let Some(group) = groups.get(*index) else { continue };
+            let Some(outlook) = outlooks.of(group.pod, direction, &mut effort) else {
                 effect.incomplete = true;
                 break;
+            };
+            if outlook.opens {
+                effect.world.entry(direction).or_default().insert(group.name());
             }
+            if outlook.cuts_dns {
+                effect.without_dns.insert(group.name());
+            }
+            if outlook.changes {
+                looks.push((direction, *index, outlook));
+            }
+        }
+        for ((name, _), outlook) in around.to_come.iter().zip(to_come) {
+            // Of pods like some that are there it is told by these.
+            let of_all = name == FUTURE;
+            if outlook.opens && (of_all || !effect.world.contains_key(&direction)) {
+                effect.world.entry(direction).or_default().insert(name.clone());
+            }
+            if outlook.cuts_dns && affected.is_empty() {
+                effect.without_dns.insert(name.clone());
+            }
+        }
+    }
+    let looked_at: BTreeSet<usize> = affected.iter().copied().take(bounds.pods).collect();
+    effect.incomplete |= affected.len() > looked_at.len();
+    let mut seen: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut fars = Fars::default();
+    for (direction, index, outlook) in looks.iter().filter(|(_, index, _)| looked_at.contains(index)) {
+        let Some(group) = groups.get(*index) else { continue };
+        let look = Look {
+            around: &around,
+            direction: *direction,
+            outlook,
+            group,
+            index: *index,
+        };
+        if !look.at_everyone(&groups, &mut seen, &mut fars, &mut effort, &mut effect) {
+            effect.incomplete = true;
+            break;
         }
     }
     effect
 }
 
-/// The groups of a namespace, and whether these are all.
-fn groups<'a>(cluster: &'a Cluster, namespace: &str, most: usize) -> (Vec<Group<'a>>, bool) {
+/// The groups of a namespace.
+fn groups<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     let governed = cluster.pods.in_namespace(namespace);
     for (key, pod) in governed.filter(|(_, pod)| pod.is_governed()) {
         // The pods of a workload stand beside each other by their names.
         if let Some(last) = groups.last_mut().filter(|last| same(last.pod, pod)) {
             last.pods += 1;
-        } else if groups.len() == most {
-            return (groups, false);
         } else {
             groups.push(Group { key, pod, pods: 1 });
         }
     }
-    (groups, true)
+    groups
 }
 
 /// Whether two pods belong to one workload, and policies cannot tell them apart.
@@ -221,6 +232,8 @@ struct Around<'a> {
     change: Change<'a>,
     /// The policies of the namespace, without the one that changes.
     others: Vec<&'a Policy>,
+    /// Pods that may come, as the policy selects them before or after, by what they are called.
+    to_come: Vec<(String, Pod)>,
     told: usize,
 }
 
@@ -234,6 +247,7 @@ impl<'a> Around<'a> {
                 .filter(|(key, _)| *key != change.key)
                 .map(|(_, policy)| policy)
                 .collect(),
+            to_come: to_come(change),
             told,
         }
     }
@@ -256,18 +270,43 @@ impl<'a> Around<'a> {
         }
     }
 
-    fn near(&self, pod: &Pod, direction: Direction) -> Near<'a> {
-        let side = |changed: Option<&'a Policy>| {
-            let policies = self.others.iter().copied().chain(changed);
-            Side::of(
-                policies.filter(|policy| policy.pods.matches(&pod.labels)),
-                direction,
-            )
+    /// All namespaces, the policy's own first.
+    fn namespaces(&self) -> impl Iterator<Item = &'a str> {
+        let own = self.change.key.namespace.as_str();
+        let all = self.cluster.namespaces.iter().map(|(key, _)| key.name.as_str());
+        std::iter::once(own).chain(all.filter(move |name| *name != own))
+    }
+}
+
+/// Pods that the policy would select, before or after: one without labels if it selects that, and one with just the labels that it asks for.
+fn to_come(change: Change<'_>) -> Vec<(String, Pod)> {
+    let mut pods: Vec<(String, Pod)> = Vec::new();
+    for policy in [change.before, change.after].into_iter().flatten() {
+        let bare = Pod::default();
+        let (name, pod) = if policy.pods.matches(&bare.labels) {
+            (FUTURE.to_owned(), bare)
+        } else {
+            (format!("{FUTURE} with {}", policy.pods), imagined(&policy.pods))
         };
-        Near {
-            before: side(self.change.before),
-            after: side(self.change.after),
+        if policy.pods.matches(&pod.labels) && !pods.iter().any(|(other, _)| *other == name) {
+            pods.push((name, pod));
         }
+    }
+    pods.sort_by_key(|(name, _)| name != FUTURE); // what is told of all says it of these too
+    pods
+}
+
+fn imagined(selector: &Selector) -> Pod {
+    let labels = selector
+        .requirements()
+        .filter_map(|requirement| match &requirement.condition {
+            Condition::In(values) => Some((requirement.key.clone(), values.first()?.clone())),
+            Condition::Exists => Some((requirement.key.clone(), String::new())),
+            Condition::NotIn(_) | Condition::DoesNotExist => None,
+        });
+    Pod {
+        labels: labels.collect::<crate::selector::Labels>().into(),
+        ..Pod::default()
     }
 }
 
@@ -275,74 +314,71 @@ impl<'a> Around<'a> {
 struct Look<'a, 'b> {
     around: &'b Around<'a>,
     direction: Direction,
-    near: &'b Near<'a>,
+    outlook: &'b Outlook<'a>,
     group: &'b Group<'a>,
     index: usize,
 }
 
-impl Look<'_, '_> {
-    /// `false` if the pairs are used up.
+impl<'a> Look<'a, '_> {
+    /// `false` if there was more than may be looked at.
     fn at_everyone(
         &self,
         own_groups: &[Group<'_>],
         seen: &mut BTreeSet<(usize, usize)>,
-        pairs: &mut usize,
+        fars: &mut Fars<'a>,
+        effort: &mut Effort,
         effect: &mut Effect,
     ) -> bool {
         let cluster = self.around.cluster;
         let own = self.group.key.namespace.as_str();
-        let others = cluster.namespaces.iter().map(|(key, _)| key.name.as_str());
-        for namespace in std::iter::once(own).chain(others.filter(|name| *name != own)) {
-            let labels = cluster.namespace_labels(namespace);
-            let near = [&self.near.before, &self.near.after].map(|side| side.towards(namespace, labels));
-            if near[0] == near[1] {
-                continue;
-            }
-            let far = Far::new(self, namespace);
-            if namespace == own {
+        let (places, all) = self.outlook.places(self.around, effort);
+        for place in places {
+            if place.namespace == own {
                 for (index, other) in own_groups.iter().enumerate() {
                     let alone = index == self.index && other.pods < 2;
                     let pair = match self.direction {
                         Direction::Ingress => (index, self.index),
                         Direction::Egress => (self.index, index),
                     };
-                    if !alone && seen.insert(pair) && !self.at(other, &near, &far, pairs, effect) {
+                    if !alone && seen.insert(pair) && !self.at(other, place, fars, effort, effect) {
                         return false;
                     }
                 }
             } else {
                 let mut last: Option<&Pod> = None;
-                for (key, pod) in cluster.pods.in_namespace(namespace) {
+                for (key, pod) in cluster.pods.in_namespace(place.namespace) {
                     if !pod.is_governed() || last.is_some_and(|last| same(last, pod)) {
                         continue;
                     }
                     last = Some(pod);
-                    if !self.at(&Group { key, pod, pods: 1 }, &near, &far, pairs, effect) {
+                    if !self.at(&Group { key, pod, pods: 1 }, place, fars, effort, effect) {
                         return false;
                     }
                 }
             }
         }
-        true
+        *all
     }
 
     fn at(
         &self,
         other: &Group<'_>,
-        near: &[Local<'_>; 2],
-        far: &Far<'_>,
-        pairs: &mut usize,
+        place: &Place<'a>,
+        fars: &mut Fars<'a>,
+        effort: &mut Effort,
         effect: &mut Effect,
     ) -> bool {
-        let Some(left) = pairs.checked_sub(1) else {
+        let Some(far) = fars.of(self.around, self.direction, place.namespace, effort) else {
             return false;
         };
-        *pairs = left;
+        if !effort.pair(place.size + far.size) {
+            return false;
+        }
         let destination = match self.direction {
             Direction::Ingress => self.group.pod,
             Direction::Egress => other.pod,
         };
-        let near = [&near[0], &near[1]].map(|local| local.ports(other.pod, destination));
+        let near = [&place.near[0], &place.near[1]].map(|local| local.ports(other.pod, destination));
         if near[0] == near[1] && !far.changes {
             return true;
         }
@@ -374,36 +410,65 @@ impl Look<'_, '_> {
     }
 }
 
+/// What the policies of each namespace say about the changing policy's, as far as it was asked.
+#[derive(Default)]
+struct Fars<'a>(BTreeMap<(Direction, &'a str), Rc<Far<'a>>>);
+
+impl<'a> Fars<'a> {
+    /// `None` if it would take too long to know.
+    fn of(
+        &mut self,
+        around: &Around<'a>,
+        direction: Direction,
+        namespace: &'a str,
+        effort: &mut Effort,
+    ) -> Option<Rc<Far<'a>>> {
+        if let Some(known) = self.0.get(&(direction, namespace)) {
+            return Some(Rc::clone(known));
+        }
+        let far = Rc::new(Far::new(around, direction, namespace, effort)?);
+        self.0.insert((direction, namespace), Rc::clone(&far));
+        Some(far)
+    }
+}
+
 /// What the policies of one namespace say about one group elsewhere, before and after.
 struct Far<'a> {
     /// Each policy that isolates in that direction: whom it selects, and what its rules say about the group's namespace.
     policies: [Vec<(&'a Policy, Local<'a>)>; 2],
+    size: usize,
     changes: bool,
 }
 
 impl<'a> Far<'a> {
-    fn new(look: &Look<'a, '_>, namespace: &str) -> Self {
-        let direction = match look.direction {
+    fn new(around: &Around<'a>, direction: Direction, namespace: &str, effort: &mut Effort) -> Option<Self> {
+        let direction = match direction {
             Direction::Ingress => Direction::Egress,
             Direction::Egress => Direction::Ingress,
         };
-        let own = look.group.key.namespace.as_str();
-        let labels = look.around.cluster.namespace_labels(own);
-        let policies = look.around.policies(namespace).map(|policies| {
-            let isolating = policies
+        let own = around.change.key.namespace.as_str();
+        let labels = around.cluster.namespace_labels(own);
+        let isolating = around.policies(namespace).map(|policies| {
+            let sides = policies
                 .into_iter()
-                .filter(|policy| policy.rules(direction).is_some());
-            isolating
-                .map(|policy| {
-                    let side = Side::of(std::iter::once(policy), direction);
-                    (policy, side.towards(own, labels))
-                })
-                .collect()
+                .filter(|policy| policy.rules(direction).is_some())
+                .map(|policy| (policy, Side::of(std::iter::once(policy), direction)));
+            sides.collect::<Vec<_>>()
         });
-        Self {
-            policies,
-            changes: namespace == own,
+        let sizes = isolating.iter().flatten().map(|(_, side)| side.size());
+        if !effort.work(sizes.sum()) {
+            return None;
         }
+        let policies = isolating.map(|sides| {
+            let towards = |(policy, side): (&'a Policy, Side<'a>)| (policy, side.towards(own, labels));
+            sides.into_iter().map(towards).collect::<Vec<_>>()
+        });
+        let size = policies.iter().flatten().map(|(_, local)| local.size()).sum();
+        Some(Self {
+            policies,
+            size,
+            changes: namespace == own,
+        })
     }
 
     fn ports(&self, when: usize, pod: &Pod, peer: &Pod, destination: &Pod) -> PortSet {

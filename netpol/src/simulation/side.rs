@@ -33,6 +33,19 @@ impl<'a> Side<'a> {
         side
     }
 
+    /// How much there is to look through.
+    pub fn size(&self) -> usize {
+        let of = |rule: &&Rule| match &rule.peers {
+            Peers::Any => 1,
+            Peers::Of(peers) => 1 + peers.len(),
+        };
+        1 + self
+            .rules
+            .iter()
+            .map(|rule| of(rule) + listed(&rule.ports))
+            .sum::<usize>()
+    }
+
     /// What it says about the pods of a namespace; `labels` are the namespace's, `None` while it is not known.
     pub fn towards(&self, namespace: &str, labels: Option<&Labels>) -> Local<'a> {
         let mut open = Vec::new();
@@ -66,7 +79,22 @@ pub(super) fn is_of(namespaces: &Namespaces, name: &str, labels: Option<&Labels>
     }
 }
 
+fn listed(ports: &Ports) -> usize {
+    match ports {
+        Ports::Any => 0,
+        Ports::Of(list) => list.len(),
+    }
+}
+
 impl Local<'_> {
+    /// How much there is to look through for each pod.
+    pub fn size(&self) -> usize {
+        let open = self.open.iter();
+        1 + open
+            .map(|(ports, selectors)| listed(ports) + selectors.as_ref().map_or(1, Vec::len))
+            .sum::<usize>()
+    }
+
     /// What is open between the side's pod and this one of the namespace.
     pub fn ports(&self, peer: &Pod, destination: &Pod) -> PortSet {
         if !self.isolated {

@@ -214,6 +214,105 @@ fn what_is_beyond_the_bounds_is_said_to_be_there() {
 }
 
 #[test]
+fn a_policy_that_is_there_before_its_pods_is_judged_for_those_that_come() {
+    let later = |rest: &str| format!("{{podSelector: {{matchLabels: {{app: later}}}}, {rest}}}");
+    let world = later("policyTypes: [Ingress], ingress: [{}]");
+    assert_eq!(
+        told(&with(&[DENY]), "later", Some(&world)),
+        "SM004: after this every pod to come with app=later can be reached from any address"
+    );
+    let closed = later("policyTypes: [Egress]");
+    assert_eq!(
+        told(&cluster(), "later", Some(&closed)),
+        "SM003: after this every pod to come with app=later cannot reach the cluster's DNS"
+    );
+    let known = "{podSelector: {matchLabels: {app: api}}, policyTypes: [Ingress], ingress: [{}]}";
+    assert!(!told(&with(&[DENY]), "known", Some(known)).contains("to come"));
+}
+
+#[test]
+fn pods_with_early_names_hide_no_others_and_connections_hide_no_opening() {
+    let mut cluster = with(&[DENY]);
+    for index in 0..600 {
+        let pod = Pod {
+            labels: crate::selector::Labels::from([("n".to_owned(), index.to_string())]).into(),
+            ..Pod::default()
+        };
+        cluster.pods.apply(Key::new("shop", format!("a-{index}")), pod);
+    }
+    let bounds = Bounds {
+        pairs: 512,
+        ..Bounds::default()
+    };
+    let world = "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{}], egress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}]}]}";
+    let text = told_within(&cluster, DENY.0, Some(world), bounds);
+    assert!(text.contains("SM004") && text.contains("and 598 more"), "{text}");
+    let spec = "{podSelector: {matchExpressions: [{key: app, operator: Exists}]}, ingress: [{}]}";
+    let text = told_within(&cluster, "opens", Some(spec), bounds);
+    assert!(text.contains("shop/api[Deployment]"), "{text}");
+}
+
+#[test]
+fn dns_that_is_pinned_in_a_baseline_is_where_names_are_resolved() {
+    let mut cluster = cluster();
+    let spec = "{namespaceSelector: {}, policies: [], facts: {dns: {rules: [{peers: [{ipBlock: {cidr: 192.0.2.53/32}}], \
+                ports: [{port: 53, protocol: UDP}]}]}}}";
+    let baseline = crate::api::NamespaceBaseline::new("b", serde_yaml_ng::from_str(spec).unwrap());
+    cluster.baselines.apply(Key::cluster("b"), baseline);
+    let out = |cidr: &str| {
+        format!(
+            "{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{{ipBlock: {{cidr: {cidr}}}}}], \
+             ports: [{{port: 53, protocol: UDP}}]}}]}}"
+        )
+    };
+    assert!(!told(&cluster, "out", Some(&out("192.0.2.53/32"))).contains("SM003"));
+    assert!(told(&cluster, "out", Some(&out("10.0.0.9/32"))).contains("SM003"));
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // how long it takes is what is tested
+fn a_change_of_the_largest_size_is_worked_out_as_far_as_there_is_time() {
+    let mut cluster = with(&[DENY]);
+    for index in 0..500 {
+        let name = format!("n-{index}");
+        let labels = crate::selector::Labels::from([("app".to_owned(), name.clone())]);
+        let namespace = crate::cluster::Namespace {
+            labels: labels.clone(),
+            ..Default::default()
+        };
+        cluster.namespaces.apply(Key::cluster(&name), namespace);
+        let pod = Pod {
+            labels: labels.into(),
+            ..Pod::default()
+        };
+        cluster.pods.apply(Key::new(&name, "pod"), pod.clone());
+        cluster.pods.apply(Key::new("shop", &name), pod);
+    }
+    let peer = |index: usize| {
+        format!("{{namespaceSelector: {{}}, podSelector: {{matchLabels: {{app: n-{index}}}}}}}")
+    };
+    let peers: Vec<String> = (0..20_000).map(peer).collect();
+    let spec = format!(
+        "{{podSelector: {{}}, ingress: [{{from: [{}]}}]}}",
+        peers.join(", ")
+    );
+    let (key, after) = (Key::new("shop", "large"), policy("large", &spec));
+    let change = Change {
+        key: &key,
+        before: None,
+        after: Some(&after),
+    };
+    let start = std::time::Instant::now();
+    let effect = simulate(&cluster, change, Bounds::default());
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(effect.incomplete);
+}
+
+#[test]
 fn every_code_finds_something_in_its_bad_example_and_nothing_in_its_good_one() {
     for entry in CATALOGUE {
         let before = if matches!(entry.code, CUTS | CUTS_DNS) {

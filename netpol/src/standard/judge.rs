@@ -84,6 +84,25 @@ pub fn judge(subject: &Subject<'_>, standards: &Store<LabelStandard>) -> Vec<Fin
     findings
 }
 
+/// A standard that pods of a namespace are held to with its labels as they were, and are not with these. One that only warns is nothing to get
+/// out of.
+pub fn released<'a>(
+    name: &str,
+    before: &Labels,
+    after: &Labels,
+    standards: &'a Store<LabelStandard>,
+) -> Option<&'a str> {
+    let of_pods = |spec: &LabelStandardSpec| spec.kinds.iter().any(|kind| *kind != Kind::Namespace);
+    let mut all = standards.iter();
+    all.find(|(_, LabelStandard { spec, .. })| {
+        of_pods(spec)
+            && matches!(spec.enforcement, Enforcement::Deny)
+            && holds(spec, name, Some(before))
+            && !holds(spec, name, Some(after))
+    })
+    .map(|(key, _)| key.name.as_str())
+}
+
 /// Whether a namespace is held to a standard. A selector that cannot be understood holds nobody: it was refused at admission, and
 /// to hold everybody would stop the cluster.
 pub(super) fn holds(spec: &LabelStandardSpec, name: &str, labels: Option<&Labels>) -> bool {
@@ -101,6 +120,15 @@ pub(super) fn holds(spec: &LabelStandardSpec, name: &str, labels: Option<&Labels
 
 /// What is wrong with labels as they are, whoever set them.
 fn state(asked: &LabelRequirement, labels: &Labels) -> Option<Found> {
+    // A pattern that cannot be understood asks for nothing.
+    state_by(asked, labels, |pattern| whole(pattern).ok())
+}
+
+fn state_by(
+    asked: &LabelRequirement,
+    labels: &Labels,
+    read: impl FnOnce(&str) -> Option<Regex>,
+) -> Option<Found> {
     let LabelRequirement { key, .. } = asked;
     let found = |code, message, mend| Some(Found { code, message, mend });
     let Some(value) = labels.get(key) else {
@@ -124,13 +152,10 @@ fn state(asked: &LabelRequirement, labels: &Labels) -> Option<Found> {
             set(asked),
         );
     }
-    // A pattern that cannot be understood asks for nothing.
-    let whole: Regex = whole(asked.pattern.as_deref()?).ok()?;
-    if whole.is_match(value) {
+    let pattern = asked.pattern.as_deref()?;
+    if read(pattern)?.is_match(value) {
         return None;
     }
-    let pattern = whole.as_str();
-    let pattern = asked.pattern.as_deref().unwrap_or(pattern);
     found(
         NO_MATCH,
         format!("{value:?}, the value of the label {key}, does not match {pattern}"),
@@ -141,6 +166,26 @@ fn state(asked: &LabelRequirement, labels: &Labels) -> Option<Found> {
 /// Whether a requirement is met, whoever set the labels.
 pub(super) fn is_met(asked: &LabelRequirement, labels: &Labels) -> bool {
     state(asked, labels).is_none()
+}
+
+/// A requirement that many objects are asked: its pattern is read once.
+pub(super) struct Asked<'a> {
+    requirement: &'a LabelRequirement,
+    whole: Option<Regex>,
+}
+
+impl<'a> Asked<'a> {
+    pub fn new(requirement: &'a LabelRequirement) -> Self {
+        let pattern = requirement.pattern.as_deref();
+        Self {
+            requirement,
+            whole: pattern.and_then(|pattern| whole(pattern).ok()),
+        }
+    }
+
+    pub fn is_met(&self, labels: &Labels) -> bool {
+        state_by(self.requirement, labels, |_| self.whole.clone()).is_none()
+    }
 }
 
 /// What is wrong with how a label changes.

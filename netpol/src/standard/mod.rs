@@ -23,7 +23,7 @@ mod tests;
 
 pub use default::{defaults, patch};
 pub use defect::{Defect, defects, judge_standard};
-pub use judge::{Before, Subject, judge};
+pub use judge::{Before, Subject, judge, released};
 
 /// Namespaces that no standard and no baseline ever touches: Kubernetes's own, which nobody labels, and ours.
 pub const SYSTEM_NAMESPACES: [&str; 4] = [

@@ -166,7 +166,10 @@ fn policy() -> impl Strategy<Value = (&'static str, Value)> {
 }
 
 fn rule(peers_field: &'static str) -> impl Strategy<Value = Value> {
-    let peers = prop::option::of(prop::collection::vec(peer(), 0..3));
+    let peers = prop::option::of(prop_oneof![
+        5 => prop::collection::vec(peer(), 0..3),
+        1 => many_blocks(),
+    ]);
     let ports = prop::option::of(prop::collection::vec(port(), 0..3));
     (peers, ports).prop_map(move |(peers, ports)| json!({peers_field: peers, "ports": ports}))
 }
@@ -182,7 +185,26 @@ fn peer() -> impl Strategy<Value = Value> {
 }
 
 fn block() -> impl Strategy<Value = Value> {
-    select(vec![
+    select(blocks())
+}
+
+/// So many that they count as one peer.
+fn many_blocks() -> impl Strategy<Value = Vec<Value>> {
+    let mut all = blocks();
+    all.extend(
+        (0..16).map(|host| json!({"cidr": format!("10.0.{}.{}/{}", host % 2, host & !7, 29 + host % 4)})),
+    );
+    let some = prop::sample::subsequence(all, 6..=14).prop_shuffle();
+    some.prop_map(|blocks| {
+        blocks
+            .into_iter()
+            .map(|block| json!({"ipBlock": block}))
+            .collect()
+    })
+}
+
+fn blocks() -> Vec<Value> {
+    vec![
         json!({"cidr": "0.0.0.0/0"}),
         json!({"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}),
         json!({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/24", "10.0.1.2/31"]}),
@@ -190,7 +212,7 @@ fn block() -> impl Strategy<Value = Value> {
         json!({"cidr": "10.0.1.3/32"}),
         json!({"cidr": "::/0", "except": ["2001:db8::/32"]}),
         json!({"cidr": "2001:db8::/64", "except": ["2001:db8::2/127"]}),
-    ])
+    ]
 }
 
 fn port() -> impl Strategy<Value = Value> {

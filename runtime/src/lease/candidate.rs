@@ -150,7 +150,10 @@ impl Candidate {
     /// How long to wait before the next round.
     pub fn pause(&self, now: Instant) -> Duration {
         if self.is_ours() {
-            return self.duration / 4;
+            // A quarter of the duration behind the last time that a renewal was asked for, however long that took; not without rest if it failed.
+            let next = self.until.map(|until| until - self.duration / 2);
+            let rest = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now));
+            return rest.max(self.duration / 16);
         }
         let end = self.runs_out().map(|end| end.saturating_duration_since(now));
         let often = self.duration / 8;

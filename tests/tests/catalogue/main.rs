@@ -3,6 +3,7 @@
 
 #[path = "../system/fixture.rs"]
 mod fixture;
+mod labels;
 mod shop;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use ringfence_tests::target::until;
 use serde_json::json;
 
-use crate::harness::{DENY, DNS, Fault, Generator, SETTLE, Stage};
+use crate::harness::{DENY, DNS, Fault, Generator, INGRESS, SETTLE, Stage};
 
 /// The baseline is at fault in one namespace, and holds in another.
 async fn others_go_on(stage: &Stage, baseline: &str, other: &str) -> anyhow::Result<()> {
@@ -133,6 +133,29 @@ async fn whatever_the_api_server_answers_it_is_tried_for_ever_and_the_others_go_
         stage.abandon(&[other]).await;
     }
     stage.remove(&[ILL], &[ILL]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_policy_that_is_refused_keeps_no_other_from_being_made() -> anyhow::Result<()> {
+    const NS: &str = "g-one-refused";
+    let stage = Stage::take(&[NS], &[NS]).await?;
+    let generator = Generator::start(&stage).await?;
+    let path = format!("PATCH /apis/networking.k8s.io/v1/namespaces/{NS}/networkpolicies/allow-dns");
+    generator.faults.set(&path, Fault::Answer(403));
+    stage.baseline(NS, "", &[DENY, DNS, INGRESS]).await?;
+    stage.namespace(NS, NS).await?;
+    stage.has(NS, &["allow-ingress", "default-deny"]).await?;
+    // While one cannot be made, none is taken away.
+    stage.baseline(NS, "", &[DENY, DNS]).await?;
+    let before = generator.errors("forbidden");
+    until("another attempt", SETTLE, || async {
+        Ok((generator.errors("forbidden") > before).then_some(()))
+    })
+    .await?;
+    stage.has(NS, &["allow-ingress", "default-deny"]).await?;
+    generator.faults.clear();
+    stage.has(NS, &["allow-dns", "default-deny"]).await?;
+    stage.remove(&[NS], &[NS]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

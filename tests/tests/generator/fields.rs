@@ -81,6 +81,62 @@ async fn what_is_kept_outlives_the_baseline_and_what_is_not_goes_with_it() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_baseline_made_stays_while_it_rests_or_is_misspelt_and_new_namespaces_have_the_others()
+-> anyhow::Result<()> {
+    const NS: &str = "g-misspelt";
+    const HIGH: &str = "g-misspelt-high";
+    let stage = Stage::take(&[NS, HIGH], &[NS, "g-misspelt-0", "g-misspelt-1"]).await?;
+    let _generator = Generator::start(&stage).await?;
+    // It takes the place of the other's door by one that is closed.
+    let high = |fields: &str, rule: &str| {
+        format!(
+            "{{apiVersion: ringfence.dev/v1alpha1, kind: NamespaceBaseline, metadata: {{name: {HIGH}}}, spec: {{priority: 10, {fields}\
+             namespaceSelector: {{matchLabels: {{t: {NS}}}}}, policies: [{DENY}, \
+             {{name: door, spec: {{podSelector: {{}}, policyTypes: [Ingress], ingress: [{rule}]}}}}]}}}}"
+        )
+    };
+    let door = "{name: door, spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{anyone: {}}]}}";
+    stage.baseline(NS, "", &[DENY, door]).await?;
+    stage.target.apply(&high("", "")).await?;
+    stage.namespace(NS, NS).await?;
+    let owner = async |namespace: &str| -> anyhow::Result<Option<String>> {
+        let policy = stage.policies(namespace).get_opt("door").await?;
+        let labels = policy.and_then(|policy| policy.metadata.labels);
+        Ok(labels.and_then(|labels| labels.get("ringfence.dev/baseline").cloned()))
+    };
+    let owned = async |namespace: &str, baseline: &str| {
+        until(
+            &format!("{namespace}/door to be {baseline}'s"),
+            SETTLE,
+            || async { Ok((owner(namespace).await?.as_deref() == Some(baseline)).then_some(())) },
+        )
+        .await
+    };
+    owned(NS, HIGH).await?;
+    for (number, (fields, rule, condition)) in
+        [("", "{fact: dsn}", "Valid"), ("suspend: true, ", "", "Ready")]
+            .into_iter()
+            .enumerate()
+    {
+        stage.target.apply(&high(fields, rule)).await?;
+        stage.condition(HIGH, condition, "False").await?;
+        let new = format!("g-misspelt-{number}");
+        stage.namespace(&new, NS).await?;
+        owned(&new, NS).await?;
+        ensure!(
+            owner(NS).await?.as_deref() == Some(HIGH),
+            "{condition}: it was handed over"
+        );
+        stage.target.apply(&high("suspend: false, ", "")).await?;
+        owned(&new, HIGH).await?;
+        stage.condition(HIGH, "Ready", "True").await?;
+    }
+    stage
+        .remove(&[NS, HIGH], &[NS, "g-misspelt-0", "g-misspelt-1"])
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_baseline_leaves_everything_as_it_is() -> anyhow::Result<()> {
     const NS: &str = "g-suspended";
     let stage = Stage::take(&[NS], &[NS]).await?;

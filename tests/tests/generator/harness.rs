@@ -302,6 +302,7 @@ impl Generator {
         let kubeconfig = Kubeconfig::read_from(&stage.target.kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.auth_info.impersonate = Some(account.to_owned());
+        config.default_retry = false; // as the program has it: what a fault answers is what comes
         let mut settings = Settings::default();
         settings.election.identity = Some(format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         settings.writes.request_seconds = 2;

@@ -210,6 +210,80 @@ async fn a_tenant_does_not_take_the_namespace_out_of_its_baseline() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_deleted_is_held_like_what_stays_and_can_be_let_go() -> anyhow::Result<()> {
+    const NS: &str = "t-going";
+    const HELD: &str = "finalizers: [ringfence.dev/test]";
+    const LET_GO: &str = r#"{"metadata":{"finalizers":null}}"#;
+    // What a run that failed left would hold the namespace for ever.
+    let target = fixture::start(&[]).await?;
+    for object in ["pod/p", "networkpolicy/own"] {
+        let patch = ["--namespace", NS, "patch", object, "--type=merge", "-p", LET_GO];
+        target.try_kubectl(&patch, "").await?; // most often there is none
+    }
+    let target = start(NS).await?;
+    target
+        .apply(&format!(
+            "{{apiVersion: ringfence.dev/v1alpha1, kind: LabelStandard, metadata: {{name: {NS}}}, spec: {{kinds: [Pod], \
+             namespaceSelector: {{matchLabels: {{t: {NS}}}}}, labels: [\
+             {{key: zone, required: false, protected: {{values: [pci], users: [t-root]}}}}]}}}}
+---
+{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: {NS}, {HELD}}}, spec: {{schedulerName: nobody, \
+             containers: [{{name: main, image: agnhost, args: [pause]}}]}}}}
+---
+{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: own, namespace: {NS}, {HELD}}}, \
+             spec: {{podSelector: {{}}, policyTypes: [Ingress]}}}}"
+        ))
+        .await?;
+    until("the standard to be held", SETTLE, || async {
+        let said = as_tenant(
+            &target,
+            &[
+                "--namespace",
+                NS,
+                "label",
+                "pod/p",
+                "zone=pci",
+                "--dry-run=server",
+            ],
+            "",
+        )
+        .await?;
+        Ok((!said.success && said.stderr.contains("LB006")).then_some(()))
+    })
+    .await?;
+    for object in ["pod/p", "networkpolicy/own"] {
+        target
+            .kubectl(&["--namespace", NS, "delete", object, "--wait=false"])
+            .await?;
+    }
+    let nonsense =
+        r#"{"spec":{"ingress":[{"from":[{"namespaceSelector":{"matchLabels":{"name":"kube-system"}}}]}]}}"#;
+    let namespace = format!("namespace/{NS}");
+    let evasions: [(&[&str], &str); 2] = [
+        (&["label", "pod/p", "zone=pci"], "LB006"),
+        (
+            &["patch", "networkpolicy/own", "--type=merge", "-p", nonsense],
+            "NP002",
+        ),
+    ];
+    for (arguments, code) in evasions {
+        let said = as_tenant(&target, &[&["--namespace", NS], arguments].concat(), "").await?;
+        ensure!(!said.success, "{arguments:?} was let pass: {}", said.stdout);
+        ensure!(said.stderr.contains(code), "{arguments:?}: {}", said.stderr);
+    }
+    target.kubectl(&["delete", &namespace, "--wait=false"]).await?;
+    let said = as_tenant(&target, &["label", &namespace, "ringfence.dev/mode=audit"], "").await?;
+    ensure!(!said.success && said.stderr.contains("BG007"), "{}", said.stderr);
+    for object in ["pod/p", "networkpolicy/own"] {
+        let patch = ["--namespace", NS, "patch", object, "--type=merge", "-p", LET_GO];
+        let said = as_tenant(&target, &patch, "").await?;
+        ensure!(said.success, "{}", said.stderr);
+    }
+    target.kubectl(&["delete", "labelstandard", NS]).await?;
+    end(&target, NS).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_protected_label_is_set_by_nobody_else_on_pods_templates_and_bindings() -> anyhow::Result<()> {
     const NS: &str = "t-protected";
     let target = start(NS).await?;

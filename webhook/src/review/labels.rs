@@ -11,12 +11,12 @@ use ringfence_netpol::selector::Labels;
 use ringfence_netpol::standard::{Before, Subject, controller, judge};
 use serde::Deserialize;
 
-use super::{Judge, Judged, Unreadable, baselines, reason, warn_only};
+use super::{Judge, Judged, Unreadable, reason};
 use crate::envelope::Request;
 
 /// The part of an object that every kind has.
 #[derive(Debug, Deserialize)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     #[serde(default)]
     pub metadata: ObjectMeta,
 }
@@ -98,15 +98,8 @@ impl Judge<'_> {
     /// What holds a namespace in its baseline.
     pub(super) fn held(&self) -> Result<Judged, Unreadable> {
         self.changed(|name, before, after| {
-            let baselines = baselines(self.cluster);
-            judge_namespace(
-                name,
-                before,
-                after,
-                self.requester,
-                baselines,
-                &self.settings.guard,
-            )
+            let guard = &self.settings.guard;
+            judge_namespace(name, before, after, self.requester, self.cluster, guard)
         })
     }
 
@@ -133,9 +126,6 @@ impl Judge<'_> {
         }
         let (entry, before) = (object.observe(), before.as_ref().map(Observed::observe));
         judged.findings = find(&name, before.as_ref(), &entry);
-        if entry.terminating {
-            warn_only(&mut judged.findings);
-        }
         Ok(judged)
     }
 
@@ -200,10 +190,8 @@ impl Judge<'_> {
             requester: self.requester,
             by_controller: controller::makes(self.requester, kind, metadata),
         };
+        // Also while it is being deleted: what runs on until its grace is over is meant by policies still.
         judged.findings = judge(&subject, &cluster.standards);
-        if metadata.deletion_timestamp.is_some() {
-            warn_only(&mut judged.findings);
-        }
         Ok(judged)
     }
 }

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
 use kube::core::admission::Operation;
-use ringfence_netpol::api::{self, LabelStandard};
+use ringfence_netpol::api::{self, LabelStandard, NamespaceBaseline};
 use ringfence_netpol::catalogue;
 use ringfence_netpol::cluster::{self, Cluster, Key};
 use ringfence_netpol::finding::{Finding, Severity};
@@ -36,6 +36,7 @@ use crate::settings::Review;
 
 pub use fill_in::fill_in;
 pub use gate::gate;
+pub(crate) use labels::Meta;
 
 /// What is judged; the label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub enum Kind {
     NetworkPolicy,
     Namespace,
     LabelStandard,
+    NamespaceBaseline,
     /// A pod, or what places one.
     Pod,
     /// What makes pods from a template.
@@ -52,10 +54,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NetworkPolicy,
         Self::Namespace,
         Self::LabelStandard,
+        Self::NamespaceBaseline,
         Self::Pod,
         Self::Workload,
         Self::Other,
@@ -66,6 +69,7 @@ impl Kind {
             Self::NetworkPolicy => "NetworkPolicy",
             Self::Namespace => "Namespace",
             Self::LabelStandard => "LabelStandard",
+            Self::NamespaceBaseline => "NamespaceBaseline",
             Self::Pod => "Pod",
             Self::Workload => "workload",
             Self::Other => "other",
@@ -82,6 +86,8 @@ impl Kind {
             Self::Namespace
         } else if is::<LabelStandard>(request) {
             Self::LabelStandard
+        } else if is::<NamespaceBaseline>(request) {
+            Self::NamespaceBaseline
         } else if labels::is_binding(request) {
             Self::Pod
         } else {
@@ -124,6 +130,8 @@ pub struct Broken {
 /// Said while the cluster is not in view.
 pub const NO_VIEW: &str = "Ringfence has no view of the cluster yet: this was judged without comparing it with what \
                            lives there, and without label standards";
+/// Said where nothing is counted because of what was not looked at.
+pub const NOT_ALL: &str = "Ringfence did not work out all that this change does: there is more to look at than review.simulation allows";
 /// Said of a kind that is not judged.
 pub const NOT_JUDGED: &str = "Ringfence does not judge this kind; leave it out of the webhook configuration";
 /// Said when what would be refused is let pass.
@@ -211,6 +219,7 @@ struct Judged {
     early: bool,
     /// What the object, or the one that was, says of an emergency.
     reason: Option<String>,
+    notes: Vec<&'static str>,
 }
 
 /// What everything is judged with.
@@ -241,6 +250,7 @@ pub fn review(request: &Request, settings: &Review, seen: Option<&Seen<'_>>, now
         _ if !written => return decision, // what goes away cannot be wrong
         Kind::Namespace => judge.namespace(),
         Kind::LabelStandard => judge.label_standard(),
+        Kind::NamespaceBaseline => judge.baseline(),
         Kind::Pod | Kind::Workload => judge.pods(),
         _ => {
             decision.notes.push(NOT_JUDGED);
@@ -252,7 +262,7 @@ pub fn review(request: &Request, settings: &Review, seen: Option<&Seen<'_>>, now
         Err(Unreadable(reason)) if settings.mode == Mode::Enforce => decision.unreadable = Some(reason),
         Err(Unreadable(_)) => {}
     }
-    if seen.is_none() && kind != Kind::LabelStandard {
+    if seen.is_none() && !matches!(kind, Kind::LabelStandard | Kind::NamespaceBaseline) {
         decision.notes.push(NO_VIEW);
     }
     decision
@@ -281,6 +291,9 @@ pub fn hold(request: &Request, settings: &Review, seen: Option<&Seen<'_>>, now: 
         Err(Unreadable(reason)) if settings.mode == Mode::Enforce => decision.unreadable = Some(reason),
         Err(Unreadable(_)) => {}
     }
+    if seen.is_none() {
+        decision.notes.push(NO_VIEW);
+    }
     decision
 }
 
@@ -296,6 +309,7 @@ fn decide(decision: &mut Decision, judged: Judged, judge: &Judge<'_>, now: i64) 
     decision.findings = weighed.told;
     decision.silent = weighed.silent;
     decision.early = judged.early;
+    decision.notes.extend(judged.notes);
     let guard = &judge.settings.guard;
     let codes: Vec<&'static str> = decision.denials().map(|finding| finding.code).collect();
     let excused = !codes.is_empty() && codes.iter().all(|code| is_glass(code));
@@ -310,19 +324,29 @@ fn decide(decision: &mut Decision, judged: Judged, judge: &Judge<'_>, now: i64) 
 
 /// Whether a finding is about who does something, and not about what: only that can be an emergency's.
 fn is_glass(code: &str) -> bool {
-    (code.starts_with("BG") && code != guard::UNREADABLE)
+    (code.starts_with("BG") && ![guard::UNREADABLE, guard::MISWRITTEN].contains(&code))
         || matches!(code, standard::IMMUTABLE | standard::PROTECTED)
 }
 
 impl<'a> Judge<'a> {
     fn label_standard(&self) -> Result<Judged, Unreadable> {
         let object: LabelStandard = self.object()?;
+        // One that could not be read any more is no reason to keep it from being mended.
+        let before: Option<LabelStandard> = self.old_object().ok().flatten();
         let mut findings = judge_standard(&object);
-        if object.metadata.deletion_timestamp.is_some() {
+        if before.is_some_and(|before| before.spec == object.spec) {
             warn_only(&mut findings);
         }
         Ok(Judged {
             findings,
+            ..Judged::default()
+        })
+    }
+
+    fn baseline(&self) -> Result<Judged, Unreadable> {
+        let object: NamespaceBaseline = self.object()?;
+        Ok(Judged {
+            findings: guard::judge_baseline(&object),
             ..Judged::default()
         })
     }
@@ -367,7 +391,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Who only adds an annotation, or lets go of what is being deleted, must not be stopped by what was there before.
+/// Who only adds an annotation, or lets go of what is being deleted, must not be stopped by what was there before. What changes is judged
+/// as ever: until it is gone, a policy is enforced, a pod runs, and a namespace holds both.
 fn warn_only(findings: &mut [Finding]) {
     for finding in findings {
         finding.severity = Severity::Warn;

@@ -11,7 +11,7 @@ use ringfence_netpol::policy::Policy;
 use ringfence_netpol::simulation::{Change, findings, simulate};
 use serde_json::Value;
 
-use super::{Judge, Judged, Seen, Unreadable, baselines, may_be_ahead, reason, warn_only};
+use super::{Judge, Judged, NOT_ALL, Seen, Unreadable, baselines, may_be_ahead, reason, warn_only};
 
 /// Where `kubectl apply` leaves what it was given, before the API server dropped what it does not know.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -64,7 +64,8 @@ impl Judge<'_> {
             &self.settings.guard,
         );
         judged.early |= may_be_ahead(&judged.findings, self.requester);
-        let going = around.is_some_and(|namespace| namespace.terminating);
+        // What is deleted in a namespace that goes would go anyway; what is changed there still counts for the pods that run on.
+        let emptied = after.is_none() && around.is_some_and(|namespace| namespace.terminating);
         let severities = self
             .settings
             .severities
@@ -72,7 +73,8 @@ impl Judge<'_> {
         if let Some(after) = &after {
             let untouched = before.as_ref().is_some_and(|before| before.spec == after.spec);
             let mut found = self.lint(before.as_ref(), after, &severities);
-            if untouched || after.metadata.deletion_timestamp.is_some() {
+            // A policy that is being deleted is enforced until it is gone, so what is new in it counts.
+            if untouched {
                 warn_only(&mut found);
             }
             judged.findings.append(&mut found);
@@ -80,10 +82,9 @@ impl Judge<'_> {
                 return Ok(judged);
             }
         }
-        let deleted = object.metadata.deletion_timestamp.is_some();
         if let Some(cluster) = self
             .cluster
-            .filter(|_| self.settings.simulation.enabled && !going && !deleted)
+            .filter(|_| self.settings.simulation.enabled && !emptied)
         {
             let (before, after) = (
                 before.as_ref().map(Policy::parse),
@@ -94,9 +95,7 @@ impl Judge<'_> {
                 before: before.as_ref(),
                 after: after.as_ref(),
             };
-            judged
-                .findings
-                .extend(self.simulated(cluster, change, &severities));
+            self.simulated(cluster, change, &severities, &mut judged);
         }
         Ok(judged)
     }
@@ -116,14 +115,18 @@ impl Judge<'_> {
         lint::judge(after, written.as_ref(), survey.as_ref(), severities)
     }
 
-    fn simulated(&self, cluster: &Cluster, change: Change<'_>, severities: &Severities) -> Vec<Finding> {
+    fn simulated(&self, cluster: &Cluster, change: Change<'_>, severities: &Severities, judged: &mut Judged) {
         let effect = simulate(cluster, change, self.settings.simulation.bounds());
+        // Where something is counted, it is "at least" so many.
+        if effect.incomplete && effect.opened.count + effect.cut.count == 0 {
+            judged.notes.push(NOT_ALL);
+        }
         let mut found = findings(change, &effect);
         for finding in &mut found {
             if severities.level(finding.code) == Some(Level::Deny) {
                 finding.severity = Severity::Deny;
             }
         }
-        found
+        judged.findings.append(&mut found);
     }
 }

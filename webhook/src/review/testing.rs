@@ -28,6 +28,7 @@ impl Ask<'_> {
             "replicasets" => ("apps", "v1", "ReplicaSet"),
             "cronjobs" => ("batch", "v1", "CronJob"),
             "labelstandards" => ("ringfence.dev", "v1alpha1", "LabelStandard"),
+            "namespacebaselines" => ("ringfence.dev", "v1alpha1", "NamespaceBaseline"),
             _ => ("", "v1", "ConfigMap"),
         };
         let operation = match (self.object, self.old) {
@@ -35,7 +36,10 @@ impl Ask<'_> {
             (Some(_), Some(_)) => "UPDATE",
             (None, _) => "DELETE",
         };
-        let namespaced = !matches!(self.resource, "namespaces" | "labelstandards");
+        let namespaced = !matches!(
+            self.resource,
+            "namespaces" | "labelstandards" | "namespacebaselines"
+        );
         let review = json!({
             "apiVersion": "admission.k8s.io/v1",
             "kind": "AdmissionReview",

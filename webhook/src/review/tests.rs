@@ -89,7 +89,12 @@ fn namespaces_are_held_to_the_standard() {
         ),
         (
             "{metadata: {name: old, deletionTimestamp: '2026-01-01T00:00:00Z'}}",
-            Some("{metadata: {name: old, labels: {tier: gold}}}"),
+            Some("{metadata: {name: old, deletionTimestamp: '2026-01-01T00:00:00Z', labels: {tier: gold}}}"),
+            "- LB001!",
+        ),
+        (
+            "{metadata: {name: old, deletionTimestamp: '2026-01-01T00:00:00Z', labels: {a: b}}}",
+            Some("{metadata: {name: old, deletionTimestamp: '2026-01-01T00:00:00Z'}}"),
             "+ LB001",
         ),
     ];
@@ -100,6 +105,21 @@ fn namespaces_are_held_to_the_standard() {
             "{object} after {old:?}"
         );
     }
+}
+
+#[test]
+fn a_baseline_that_cannot_be_understood_is_warned_of() {
+    let with = |fact: &str| {
+        format!(
+            "{{apiVersion: ringfence.dev/v1alpha1, kind: NamespaceBaseline, metadata: {{name: b}}, spec: {{namespaceSelector: {{}}, policies: [
+            {{name: p, spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{fact: {fact}}}]}}}}]}}}}"
+        )
+    };
+    assert_eq!(
+        verdict(&decide("namespacebaselines", &with("dsn"), None)),
+        "+ BG010"
+    );
+    assert_eq!(verdict(&decide("namespacebaselines", &with("dns"), None)), "+");
 }
 
 #[test]
@@ -125,7 +145,18 @@ fn who_does_not_touch_the_specification_is_not_stopped_by_it() {
         "{name: web}",
         "{name: web, deletionTimestamp: '2026-01-01T00:00:00Z'}",
     );
-    assert_eq!(verdict(&decide("networkpolicies", &going, Some(GOOD))), "+ NP002");
+    assert_eq!(
+        verdict(&decide("networkpolicies", &going, Some(TO_DNS_BY_NAME))),
+        "+ NP002",
+        "it is only let go"
+    );
+    assert_eq!(
+        verdict(&decide("networkpolicies", &going, Some(GOOD))),
+        "- NP002!",
+        "until it is gone it is enforced"
+    );
+    let odd = "{metadata: {name: s}, spec: {labels: [{key: team, pattern: '('}]}}";
+    assert_eq!(verdict(&decide("labelstandards", odd, Some(odd))), "+ LS001");
 }
 
 #[test]
@@ -487,6 +518,93 @@ fn tenants_do_not_take_a_namespace_out_of_what_holds_it() {
             assert_eq!(other, [false; 3], "that is the other hook's");
         }
     }
+}
+
+#[test]
+fn without_a_view_a_namespace_keeps_the_labels_that_may_hold_it_and_the_answer_says_why() {
+    let relabelled = Ask {
+        resource: "namespaces",
+        object: Some("{metadata: {name: shop, labels: {note: x}}}"),
+        old: Some("{metadata: {name: shop}}"),
+        ..Ask::default()
+    };
+    let request = open(&relabelled.body()).unwrap();
+    let decision = hold(&request, &Review::default(), None, NOW);
+    assert_eq!(
+        (verdict(&decision).as_str(), decision.notes.as_slice()),
+        ("- BG006!", [NO_VIEW].as_slice())
+    );
+    assert!(decision.rests_on_view(), "it may come in a moment");
+    let new = Ask {
+        old: None,
+        ..relabelled
+    };
+    let request = open(&new.body()).unwrap();
+    assert!(hold(&request, &Review::default(), None, NOW).allowed());
+}
+
+#[test]
+fn a_name_that_baselines_have_is_not_taken_before_the_namespace_is_in_view() {
+    let mut cluster = guarded();
+    cluster.namespaces.delete(&Key::cluster("shop"));
+    let named = "{metadata: {name: default-deny}, spec: {podSelector: {matchLabels: {no: body}}}}";
+    let request = open(&body("networkpolicies", named, None)).unwrap();
+    let decision = review(&request, &Review::default(), Some(&Seen::of(&cluster)), NOW);
+    assert!(verdict(&decision).contains("BG005!"), "{}", verdict(&decision));
+    assert!(decision.rests_on_view(), "in a moment it may be known");
+}
+
+#[test]
+fn what_is_being_deleted_is_held_like_what_stays() {
+    const GOING: &str = "deletionTimestamp: '2026-01-01T00:00:00Z'";
+    let pod = |labels: &str| format!("{{metadata: {{name: p, {GOING}, labels: {labels}}}}}");
+    let protected = Ask {
+        resource: "pods",
+        object: Some(&pod("{app: api, team: x}")),
+        old: Some(&pod("{app: web, team: x}")),
+        ..Ask::default()
+    };
+    assert_eq!(answered(protected), "- LB006!");
+    let namespace = |labels: &str| format!("{{metadata: {{name: shop, {GOING}, labels: {labels}}}}}");
+    let audited = Ask {
+        resource: "namespaces",
+        object: Some(&namespace("{ringfence.dev/mode: audit}")),
+        old: Some(&namespace("{}")),
+        ..Ask::default()
+    };
+    let request = open(&audited.body()).unwrap();
+    let held = hold(&request, &Review::default(), Some(&Seen::of(&guarded())), NOW);
+    assert_eq!(verdict(&held), "- BG007!");
+}
+
+#[test]
+fn what_a_change_does_is_worked_out_in_a_namespace_that_goes_too() {
+    const DENY: &str =
+        "{metadata: {name: default-deny}, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}";
+    let mut cluster = guarded();
+    let key = Key::cluster("shop");
+    let going = cluster::Namespace {
+        terminating: true,
+        ..cluster.namespaces.get(&key).unwrap().clone()
+    };
+    cluster.namespaces.apply(key, going);
+    let settings = Review {
+        severities: Severities::default().with("SM004", Level::Deny),
+        ..Review::default()
+    };
+    let allowed = |object: Option<&str>| {
+        let ask = Ask {
+            resource: "networkpolicies",
+            object,
+            old: Some(DENY),
+            ..Ask::default()
+        };
+        let seen = Seen::of(&cluster);
+        review(&open(&ask.body()).unwrap(), &settings, Some(&seen), NOW).allowed()
+    };
+    let opened = "{metadata: {name: default-deny, deletionTimestamp: '2026-01-01T00:00:00Z'},                   spec: {podSelector: {}, ingress: [{}]}}";
+    assert!(!allowed(Some(opened)), "pods may run on there for long");
+    assert!(allowed(None), "whoever empties it must not be stopped");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
-use ringfence_netpol::compile::{Class, NodeRules, OpenRule, Ruleset};
-use ringfence_netpol::policy::{Direction, IpBlock, Peer};
+use ringfence_netpol::compile::{Class, NodeRules, OpenRule, PeerGroup, Ruleset};
+use ringfence_netpol::policy::{Direction, IpBlock};
 use ringfence_netpol::port::{PortRange, PortSet, Protocol, Transport};
 
 use super::super::differences::Differences;
@@ -154,10 +154,10 @@ fn assemble(
         peers: peers
             .into_iter()
             .map(|cidr| {
-                Peer::Block(IpBlock {
+                PeerGroup::Blocks(vec![IpBlock {
                     cidr: cidr.parse().unwrap(),
                     except: vec![],
-                })
+                }])
             })
             .collect(),
         classes: vec![Class::default()],

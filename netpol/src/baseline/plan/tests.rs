@@ -1,3 +1,4 @@
+use super::super::route::{RoutedService, Routes};
 use super::super::testing::{baseline, namespace};
 use super::*;
 use crate::api::NamespaceBaseline;
@@ -5,11 +6,13 @@ use crate::cluster::{Cluster, Namespace};
 use crate::policy::Policy;
 use k8s_openapi::api::networking::v1::{NetworkPolicyIngressRule, NetworkPolicySpec};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// One namespace and what is stored in it, as an API server would keep it.
 #[derive(Debug, Clone, Default)]
 struct Model {
     stored: BTreeMap<String, NetworkPolicy>,
+    routes: Routes,
     uids: u64,
 }
 
@@ -26,11 +29,11 @@ impl Model {
             .collect();
         let stored = records.iter().map(|(name, record)| (*name, record)).collect();
         let place = Place {
-            name: "shop",
-            namespace,
-            routes: &[],
+            routes: &self.routes,
+            stored: &stored,
+            ..Place::of("shop", namespace)
         };
-        plan(place, &Baselines::read(&cluster, &BTreeMap::new()), &stored)
+        plan(place, &Baselines::read(&cluster, &BTreeMap::new()))
     }
 
     /// As server-side apply by the owner of every field, but labels and annotations of others stay.
@@ -47,7 +50,7 @@ impl Model {
                 let annotations = stored.metadata.annotations.get_or_insert_default();
                 annotations.extend(policy.metadata.annotations.clone().unwrap());
             }
-            Action::Delete { name, uid } => {
+            Action::Delete { name, uid, .. } => {
                 assert_eq!(self.stored[name].metadata.uid.as_ref(), Some(uid));
                 self.stored.remove(name);
             }
@@ -275,7 +278,7 @@ fn a_namespace_that_is_being_deleted_is_left_alone() {
 /// The starter with further fields of its specification, as `priority: 10`.
 fn with(name: &str, fields: &str, policies: &[&str]) -> NamespaceBaseline {
     let mut spec = serde_yaml_ng::to_value(starter(name, policies).spec).unwrap();
-    let fields: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(fields).unwrap();
+    let fields: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(&format!("{{{fields}}}")).unwrap();
     spec.as_mapping_mut().unwrap().extend(fields);
     NamespaceBaseline {
         spec: serde_yaml_ng::from_value(spec).unwrap(),
@@ -333,7 +336,7 @@ fn what_is_kept_stays_when_the_namespace_leaves_and_when_the_baseline_is_gone() 
 }
 
 #[test]
-fn a_suspended_baseline_makes_mends_and_removes_nothing_and_keeps_its_names() {
+fn a_suspended_baseline_makes_mends_and_removes_nothing_and_keeps_what_it_made() {
     let mut model = Model::default();
     model.converge(&red(), &[starter("a", &["default-deny", "allow-dns"])]);
     model.stored.remove("allow-dns");
@@ -345,10 +348,233 @@ fn a_suspended_baseline_makes_mends_and_removes_nothing_and_keeps_its_names() {
             .actions,
         []
     );
-    let other = starter("b", &["allow-dns", "allow-own"]);
+    let other = starter("b", &["default-deny", "allow-dns", "allow-own"]);
     assert_eq!(
         steps(&model.plan(&red(), &[suspended, other])),
-        ["Missing allow-own"]
+        ["Missing allow-dns", "Missing allow-own"],
+        "another makes what this one did not, and leaves what it did"
+    );
+}
+
+#[test]
+fn where_a_suspended_baseline_made_nothing_the_next_one_closes_the_namespace() {
+    let both = [
+        starter("a", &["default-deny", "allow-dns"]),
+        with("b", "priority: 10, suspend: true", &["default-deny", "allow-dns"]),
+    ];
+    let mut model = Model::default();
+    assert_eq!(
+        steps(&model.plan(&red(), &both)),
+        ["Missing default-deny", "Missing allow-dns"]
+    );
+    model.converge(&red(), &both);
+    let awake = [
+        both[0].clone(),
+        with("b", "priority: 10", &["default-deny", "allow-dns"]),
+    ];
+    assert_eq!(
+        steps(&model.plan(&red(), &awake)),
+        ["Differs default-deny", "Differs allow-dns"],
+        "and then this one takes over in place"
+    );
+}
+
+/// A baseline that cannot be understood, with what its policies were before.
+fn broken(name: &str, fields: &str, policies: &[&str]) -> NamespaceBaseline {
+    let mut broken = with(name, fields, policies);
+    let spec = serde_yaml_ng::from_str("{podSelector: {}, policyTypes: [Egress], egress: [{fact: dsn}]}");
+    broken.spec.policies.last_mut().unwrap().spec = spec.unwrap();
+    broken
+}
+
+#[test]
+fn a_mistake_in_a_baseline_of_higher_priority_does_not_hand_its_policies_to_a_lower_one() {
+    let lower = with(
+        "a",
+        "policies: [
+        {name: default-deny, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}},
+        {name: doors, spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{anyone: {}}]}}]",
+        &[],
+    );
+    let higher = with("b", "priority: 10", &["default-deny", "doors-deny", "allow-dns"]);
+    let doors = |mut baseline: NamespaceBaseline| {
+        baseline.spec.policies[1].name = "doors".to_owned();
+        baseline
+    };
+    let mut model = Model::default();
+    model.converge(&red(), &[lower.clone(), doors(higher)]);
+    let before = model.stored.clone();
+    let mistaken = doors(broken(
+        "b",
+        "priority: 10",
+        &["default-deny", "doors-deny", "allow-dns"],
+    ));
+    assert!(crate::baseline::template::Template::parse(&mistaken).is_err());
+    let plan = model.plan(&red(), &[lower.clone(), mistaken.clone()]);
+    assert_eq!((steps(&plan), problems(&plan)), (vec![], vec![]));
+    assert_eq!(model.stored, before);
+    let new = Model::default().plan(&red(), &[lower, mistaken]);
+    assert_eq!(
+        steps(&new),
+        ["Missing default-deny", "Missing doors"],
+        "a namespace that it never closed is closed by the next"
+    );
+}
+
+#[test]
+fn what_a_baseline_cannot_render_any_more_is_not_overwritten_by_another() {
+    let owned = |value: &str| {
+        with("b", &format!("priority: 10, policies: [
+            {{name: own, spec: {{podSelector: {{matchLabels: {{team: '{value}'}}}}, policyTypes: [Ingress]}}}}]"), &[])
+    };
+    let lower = starter("a", &["own"]);
+    let mut model = Model::default();
+    model.converge(&red(), &[lower.clone(), owned("${namespace.labels.team}")]);
+    let now = [lower, owned("${namespace.labels.tier}")];
+    assert_eq!(model.plan(&red(), &now).actions, []);
+    assert_eq!(steps(&Model::default().plan(&red(), &now)), ["Missing own"]);
+}
+
+#[test]
+fn who_names_a_service_does_not_take_the_name_of_a_policy_that_is_written_down() {
+    let routed = |priority: i32| {
+        with("b", &format!("priority: {priority}, policies: [
+            {{name: default, forEach: RoutedService, spec: {{podSelector: {{}}, policyTypes: [Ingress], ingress: [{{anyone: {{}}}}]}}}}]"), &[])
+    };
+    let service = |name: &str| RoutedService {
+        name: name.to_owned(),
+        pods: [("app".to_owned(), "x".to_owned())].into(),
+        ports: [(crate::port::Protocol::Tcp, crate::cluster::TargetPort::Number(80))].into(),
+    };
+    let model = Model {
+        routes: vec![service("deny"), service("web")],
+        ..Model::default()
+    };
+    for (priority, suspended) in [(10, false), (0, false), (10, true)] {
+        let mut written = starter("a", &["default-deny"]);
+        written.spec.suspend = suspended;
+        let plan = model.plan(&red(), &[written, routed(priority)]);
+        let expected: &[&str] = match suspended {
+            true => &["Missing default-web"],
+            false => &["Missing default-deny", "Missing default-web"],
+        };
+        assert_eq!(steps(&plan), expected, "{priority} {suspended}");
+        assert_eq!(
+            problems(&plan),
+            [
+                "b/default-deny: the baseline a has a policy of that name, whose place one for a Service does not take; rename the Service, or the template"
+            ]
+        );
+    }
+}
+
+#[test]
+fn what_opens_goes_although_somebody_s_object_is_in_the_way_of_something_else() {
+    let mut model = Model::default();
+    model.converge(&red(), &[starter("a", &["default-deny", "allow-out"])]);
+    model.store_foreign("allow-dns");
+    let now = [starter("a", &["default-deny", "allow-dns"])];
+    assert_eq!(steps(&model.plan(&red(), &now)), ["Delete allow-out"]);
+    let mut open = Model::default();
+    open.converge(&red(), &[starter("a", &["allow-out"])]);
+    open.store_foreign("allow-dns");
+    assert_eq!(
+        steps(&open.plan(&red(), &[starter("a", &["allow-dns"])])),
+        [""; 0],
+        "without a default deny it may be what closes the namespace"
+    );
+}
+
+#[test]
+fn a_baseline_that_is_made_again_keeps_the_namespaces_that_it_took_as_new_ones() {
+    let at = |second: i64| {
+        let mut baseline = with("a", "existingNamespaces: OptIn", &["default-deny"]);
+        let time = k8s_openapi::jiff::Timestamp::from_second(second).unwrap();
+        baseline.metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time));
+        baseline
+    };
+    let born = Namespace {
+        created: Some(200),
+        ..red()
+    };
+    let mut model = Model::default();
+    model.converge(&born, &[at(100)]);
+    assert_eq!(model.names(), ["default-deny"]);
+    let again = model.plan(&born, &[at(300)]);
+    assert_eq!((again.actions, again.matched), (vec![], ["a".to_owned()].into()));
+
+    let mut opted = Namespace {
+        created: Some(50),
+        ..red()
+    };
+    opted
+        .labels
+        .insert("ringfence.dev/baseline".to_owned(), "enabled".to_owned());
+    let mut model = Model::default();
+    model.converge(&opted, &[at(100)]);
+    opted.labels.remove("ringfence.dev/baseline");
+    assert_eq!(
+        steps(&model.plan(&opted, &[at(100)])),
+        ["Delete default-deny"],
+        "who opted in can opt out"
+    );
+}
+
+#[test]
+fn before_what_a_newer_or_unknown_baseline_made_is_touched_somebody_looks() {
+    let newer = NamespaceBaseline {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            generation: Some(7),
+            ..starter("a", &[]).metadata
+        },
+        ..starter("a", &["default-deny", "allow-new"])
+    };
+    let mut model = Model::default();
+    model.converge(&red(), &[newer]);
+    let asked = |plan: &Plan| {
+        let basis = |action: &Action| match action {
+            Action::Apply { basis, .. } | Action::Delete { basis, .. } => basis
+                .as_ref()
+                .map(|basis| (basis.baseline.clone(), basis.generation)),
+        };
+        plan.actions.iter().map(basis).collect::<Vec<_>>()
+    };
+    let older = model.plan(&red(), &[starter("a", &["default-deny"])]);
+    assert_eq!(steps(&older), ["Differs default-deny", "Delete allow-new"]);
+    assert_eq!(
+        asked(&older),
+        [Some(("a".to_owned(), Some(1))), Some(("a".to_owned(), Some(1)))]
+    );
+    let unknown = model.plan(&red(), &[]);
+    assert_eq!(
+        asked(&unknown),
+        [Some(("a".to_owned(), None)), Some(("a".to_owned(), None))]
+    );
+    let mut usual = Model::default();
+    usual.converge(&red(), &[starter("a", &["default-deny", "allow-dns"])]);
+    assert_eq!(
+        asked(&usual.plan(&red(), &[starter("a", &["default-deny"])])),
+        [None]
+    );
+}
+
+#[test]
+fn what_must_go_and_is_held_by_a_finalizer_is_told_and_not_deleted_again() {
+    let mut model = Model::default();
+    model.converge(&red(), &[starter("a", &["default-deny", "allow-out"])]);
+    let held = &mut model.stored.get_mut("allow-out").unwrap().metadata;
+    held.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        k8s_openapi::jiff::Timestamp::from_second(1).unwrap(),
+    ));
+    held.finalizers = Some(vec!["example.com/keep".to_owned()]);
+    let plan = model.plan(&red(), &[starter("a", &["default-deny"])]);
+    assert_eq!(plan.actions, []);
+    assert_eq!(
+        problems(&plan),
+        [
+            "a/allow-out: it was deleted, and stays until whoever set its finalizers takes them away: example.com/keep"
+        ]
     );
 }
 

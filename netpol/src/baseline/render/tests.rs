@@ -31,11 +31,7 @@ fn rendered(spec: &str, facts: &[(&str, &str)]) -> Result<Rendered, Error> {
         .insert("office".to_owned(), "198.51.100.0/24".to_owned());
     shop.annotations
         .insert("prose".to_owned(), "not a label value".to_owned());
-    let place = Place {
-        name: "shop",
-        namespace: &shop,
-        routes: &[],
-    };
+    let place = Place::of("shop", &shop);
     render(&template, &facts, place).remove(1).1
 }
 
@@ -152,9 +148,8 @@ fn a_policy_for_each_routed_service_opens_its_pods_and_ports_and_no_others() {
     let shop = namespace(&[]);
     let of = |routes| {
         let place = Place {
-            name: "shop",
-            namespace: &shop,
             routes,
+            ..Place::of("shop", &shop)
         };
         render(&template, &facts, place)
     };
@@ -175,11 +170,7 @@ fn a_policy_says_where_it_comes_from_and_whom_to_ask() {
     baseline.metadata.annotations = Some([(REVISION.to_owned(), "4f2c9d1".to_owned())].into());
     let template = Template::parse(&baseline).unwrap();
     let shop = namespace(&[]);
-    let place = Place {
-        name: "shop",
-        namespace: &shop,
-        routes: &[],
-    };
+    let place = Place::of("shop", &shop);
     let rendered = render(&template, &Facts::new(), place).remove(0).1.unwrap();
     let annotations = rendered.policy.metadata.annotations.as_ref().unwrap();
     assert!(
@@ -209,11 +200,7 @@ fn the_starter_closes_a_namespace_but_for_dns() {
     let template = Template::parse(&baseline).unwrap();
     let facts = [fact("dns", TWO_DNS), fact("ingressControllers", "[]")].into();
     let shop = namespace(&[]);
-    let place = Place {
-        name: "shop",
-        namespace: &shop,
-        routes: &[],
-    };
+    let place = Place::of("shop", &shop);
     let policies = render(&template, &facts, place);
     let policies: Vec<_> = policies
         .into_iter()
@@ -227,4 +214,29 @@ fn a_fact_without_peers_lets_nobody_in() {
     let spec = "{podSelector: {}, policyTypes: [Egress], egress: [{fact: dns}]}";
     let rendered = rendered(spec, &[("dns", "[{origin: one, peers: []}]")]).unwrap();
     assert_eq!(rendered.policy.spec.unwrap().egress, Some(vec![]));
+}
+
+#[test]
+fn a_variable_does_not_become_everyone() {
+    let with = |cidr: &str, office: &str| {
+        let spec = format!(
+            "{{namespaceSelector: {{}}, policies: [{{name: p, spec: {{podSelector: {{}}, policyTypes: [Egress],
+             egress: [{{to: [{{ipBlock: {{cidr: '{cidr}'}}}}]}}]}}}}]}}"
+        );
+        let mut shop = namespace(&[]);
+        shop.annotations.insert("office".to_owned(), office.to_owned());
+        let rendered = render(&template("b", &spec), &Facts::new(), Place::of("shop", &shop))
+            .remove(0)
+            .1;
+        rendered.map(drop).map_err(|error| error.to_string())
+    };
+    let variable = "${namespace.annotations.office}";
+    for wide in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "2000::/3"] {
+        let error = with(variable, wide).unwrap_err();
+        assert!(error.contains("must not stand for everyone"), "{wide}: {error}");
+    }
+    for narrow in ["10.0.0.0/8", "fc00::/7", "192.0.2.1/32"] {
+        assert_eq!(with(variable, narrow), Ok(()), "{narrow}");
+    }
+    assert_eq!(with("0.0.0.0/0", ""), Ok(()), "the template's author may");
 }

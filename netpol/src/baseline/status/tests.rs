@@ -1,4 +1,5 @@
 use super::super::Baselines;
+use super::super::plan::Cause;
 use super::super::testing::baseline;
 use super::*;
 use crate::cluster::Cluster;

@@ -247,3 +247,20 @@ fn a_policy_for_each_routed_service_isolates_for_ingress_and_selects_nothing_its
     let long = of(&"p".repeat(190), "{podSelector: {}, policyTypes: [Ingress]}");
     assert!(long[0].contains("more than 189 characters"), "{long:?}");
 }
+
+#[test]
+fn no_service_can_have_a_name_that_makes_it_another_policy() {
+    let routed = "{name: allow, forEach: RoutedService, spec: {podSelector: {}, policyTypes: [Ingress]}}";
+    let with = |other: &str| {
+        defects(&format!(
+            "{{namespaceSelector: {{}}, policies: [{routed}, {{name: {other}, spec: {{podSelector: {{}}, policyTypes: [Ingress]}}}}]}}"
+        ))
+    };
+    assert_eq!(
+        with("allow-web"),
+        [
+            "spec.policies[0].name: a Service named \"web\" would make \"allow-web\", which is the name of another policy; choose another beginning"
+        ]
+    );
+    assert_eq!(with("allowed"), [""; 0]);
+}

@@ -1,7 +1,8 @@
 //! NP023: what other rules do already.
 
 use crate::finding::{Mend, Severity};
-use crate::lint::{Found, Needs, Rule, Subject, cover};
+use crate::lint::cover::{self, Effort};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::policy::{Direction, Peers, Policy, Rule as Opening};
 
 pub(super) const RULE: Rule = Rule {
@@ -52,7 +53,8 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
         .filter(|other| policy.pods.implies(&other.pods))
         .filter(|other| other.key < policy.key || !other.pods.implies(&policy.pods))
         .collect();
-    if let Some(whole) = whole(policy, &wider) {
+    let mut effort = Effort::default();
+    if let Some(whole) = whole(policy, &wider, &mut effort) {
         return vec![whole];
     }
     let mut found = Vec::new();
@@ -65,7 +67,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
             let mut others = kept.clone();
             others.remove(index);
             others.extend(rules_of(&wider, direction).take(COMPARED * COMPARED));
-            if cover::is_covered(rule, others.iter().copied()) {
+            if cover::is_covered(rule, others.iter().copied(), &mut effort) == Some(true) {
                 kept.remove(index);
                 of_direction.push(vec![of_rule(direction, index)]);
             } else {
@@ -86,7 +88,7 @@ fn rules_of<'a>(policies: &'a [&Policy], direction: Direction) -> impl Iterator<
 }
 
 /// The policy as a whole, if others isolate the same pods and open all that it opens.
-fn whole(policy: &Policy, wider: &[&Policy]) -> Option<Found> {
+fn whole(policy: &Policy, wider: &[&Policy], effort: &mut Effort) -> Option<Found> {
     for direction in Direction::BOTH {
         let Some(rules) = policy.rules(direction) else {
             continue;
@@ -95,9 +97,10 @@ fn whole(policy: &Policy, wider: &[&Policy]) -> Option<Found> {
         if !isolated || rules.len() > COMPARED {
             return None;
         }
-        let open = rules
-            .iter()
-            .all(|rule| cover::is_covered(rule, rules_of(wider, direction).take(COMPARED * COMPARED)));
+        let open = rules.iter().all(|rule| {
+            let others = rules_of(wider, direction).take(COMPARED * COMPARED);
+            cover::is_covered(rule, others, effort) == Some(true)
+        });
         if !open {
             return None;
         }
@@ -157,8 +160,12 @@ fn peers(direction: Direction, index: usize, rule: &Opening, found: &mut Vec<Fou
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::RULE;
-    use crate::lint::testing::{Live, good, shown};
+    use crate::lint::Subject;
+    use crate::lint::testing::{Live, good, policy, shown};
+    use crate::policy::Policy;
 
     #[test]
     fn rules_and_peers_under_wider_ones_are_found() {
@@ -189,6 +196,19 @@ mod tests {
         insta::assert_snapshot!(shown(&RULE, &open, api));
         insta::assert_snapshot!(shown(&RULE, &Live::default().policy("a", api), api));
         good(&RULE, &Live::default().policy("z", api), api);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // how long it takes is what is tested
+    fn two_rules_of_very_many_peers_are_passed_over_in_time() {
+        let peer = |index: usize| format!("{{podSelector: {{matchLabels: {{app: a{index}}}}}}}");
+        let peers: Vec<String> = (0..30_000).map(peer).collect();
+        let rule = format!("{{from: [{}]}}", peers.join(", "));
+        let object = policy(&format!("{{podSelector: {{}}, ingress: [{rule}, {rule}]}}"));
+        let policy = Policy::parse(&object);
+        let start = Instant::now();
+        (RULE.check)(&Subject::new(&object, &policy, None, None));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
 
 use crate::finding::{Mend, Severity};
 use crate::lint::peers::is_dns;
-use crate::lint::{Found, Needs, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject, TOLD};
 use crate::policy::Direction;
 use crate::selector::Selector;
 
@@ -96,6 +96,9 @@ fn judge(
         });
     }
     for (at, peer) in peers.iter().enumerate() {
+        if found.len() > TOLD {
+            return;
+        }
         let field = format!("{rule}.{list}[{at}]");
         if is_every_pod(peer) {
             found.push(Found {

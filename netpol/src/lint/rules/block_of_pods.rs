@@ -46,6 +46,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
         return Vec::new();
     };
     let mut found = Vec::new();
+    let mut examined = 0;
     for direction in Direction::BOTH {
         for (index, rule) in subject
             .policy
@@ -55,7 +56,9 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
             .enumerate()
         {
             let Peers::Of(peers) = &rule.peers else { continue };
-            for (at, peer) in peers.iter().enumerate().take(EXAMINED) {
+            let left = EXAMINED - examined;
+            examined += peers.len().min(left);
+            for (at, peer) in peers.iter().enumerate().take(left) {
                 // Whoever writes the whole family is told by others.
                 if let Peer::Block(block) = peer
                     && block.cidr.prefix_len() > 0

@@ -5,8 +5,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use crate::finding::{Fix, Mend, Severity};
+use crate::lint::cover::{self, Effort};
 use crate::lint::peers::is_dns;
-use crate::lint::{Found, Needs, Rule, Subject, cover};
+use crate::lint::{Found, Needs, Rule, Subject};
 use crate::policy::{Peers, Policy, Port, Ports, Rule as Opening};
 use crate::port::{PortRange, Protocol};
 
@@ -46,12 +47,14 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
         return Vec::new();
     };
     let rules = spec.egress.iter().flatten().enumerate();
+    let mut effort = Effort::default();
     rules
         .filter(|(_, rule)| is_dns(rule.ports.as_deref()))
         .filter_map(|(index, rule)| {
             let missing = only_udp(rule)?;
             let peers = &typed.get(index)?.peers;
-            (!is_opened(subject, peers, missing)).then(|| finding(index, missing))
+            let opened = is_opened(subject, peers, missing, &mut effort)?;
+            (!opened).then(|| finding(index, missing))
         })
         .collect()
 }
@@ -69,8 +72,8 @@ fn only_udp(rule: &NetworkPolicyEgressRule) -> Option<u16> {
     })
 }
 
-/// Whether this policy, or another that selects all of its pods, opens TCP to the same peers.
-fn is_opened(subject: &Subject<'_, '_>, peers: &Peers, number: u16) -> bool {
+/// Whether this policy, or another that selects all of its pods, opens TCP to the same peers; `None` if it would take too long to know.
+fn is_opened(subject: &Subject<'_, '_>, peers: &Peers, number: u16, effort: &mut Effort) -> Option<bool> {
     let wanted = Opening {
         peers: peers.clone(),
         ports: Ports::Of(vec![Port::Range(PortRange::single(Protocol::Tcp, number))]),
@@ -80,7 +83,7 @@ fn is_opened(subject: &Subject<'_, '_>, peers: &Peers, number: u16) -> bool {
     let rules = others
         .chain([subject.policy])
         .flat_map(|policy| policy.egress.iter().flatten());
-    cover::is_covered(&wanted, rules)
+    cover::is_covered(&wanted, rules, effort)
 }
 
 fn finding(index: usize, number: u16) -> Found {

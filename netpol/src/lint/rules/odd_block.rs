@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::finding::{Fix, Mend, Severity};
-use crate::lint::{Found, Needs, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject, TOLD};
 use crate::policy::Direction;
 
 pub(super) const RULE: Rule = Rule {
@@ -47,6 +47,9 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let mut found = Vec::new();
     for (direction, index, peers) in ingress.chain(egress) {
         for (at, peer) in peers.iter().flatten().enumerate() {
+            if found.len() > TOLD {
+                return found;
+            }
             let Some(block) = &peer.ip_block else { continue };
             let field = format!(
                 "spec.{}[{index}].{}[{at}].ipBlock",

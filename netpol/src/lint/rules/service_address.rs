@@ -54,9 +54,12 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
         return Vec::new();
     };
     let mut found = Vec::new();
+    let mut examined = 0;
     for (index, rule) in subject.policy.egress.iter().flatten().enumerate() {
         let Peers::Of(peers) = &rule.peers else { continue };
-        for (at, peer) in peers.iter().enumerate().take(EXAMINED) {
+        let left = EXAMINED - examined;
+        examined += peers.len().min(left);
+        for (at, peer) in peers.iter().enumerate().take(left) {
             if let Peer::Block(block) = peer
                 && let Some(service) = meant(survey, block)
             {
@@ -133,7 +136,7 @@ fn finding(survey: &Survey<'_>, field: String, block: &IpBlock, service: &Key) -
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::{EndpointSlice, Key};
+    use crate::cluster::{EndpointPort, EndpointSlice, Key};
     use crate::lint::testing::{Live, good, shown};
     use crate::port::Protocol;
 
@@ -163,7 +166,11 @@ mod tests {
         let slice = EndpointSlice {
             service: Some("kubernetes".to_owned()),
             addresses: vec![[10, 10, 0, 2].into()],
-            ports: vec![(Protocol::Tcp, 6443)],
+            ports: vec![EndpointPort {
+                name: None,
+                protocol: Protocol::Tcp,
+                number: 6443,
+            }],
         };
         live.0
             .endpoint_slices

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use crate::finding::{Mend, Severity};
-use crate::lint::{Found, Needs, Rule, Subject};
+use crate::lint::{Found, Needs, Rule, Subject, TOLD};
 use crate::policy::{IpBlock, Peer, Peers, Port, Ports};
 use crate::port::Protocol;
 
@@ -72,17 +72,23 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     let mut found = Vec::new();
     for (index, rule) in subject.policy.egress.iter().flatten().enumerate() {
         let Peers::Of(peers) = &rule.peers else { continue };
+        // Asked once for all peers: of one that is there ten thousand times, each would look at all others.
+        let [ipv4, ipv6] = [&IPV4, &IPV6].map(|inside| {
+            let metadata = inside.metadata.parse::<IpAddr>();
+            metadata.is_ok_and(|address| peers.iter().any(|peer| is_meant(peer, address)))
+        });
         for (at, peer) in peers.iter().enumerate() {
+            if found.len() > TOLD {
+                return found;
+            }
             if let Peer::Block(block) = peer
                 && block.cidr.prefix_len() == 0
             {
-                let also = |address| peers.iter().any(|peer| is_meant(peer, address));
-                found.extend(judge(
-                    format!("spec.egress[{index}].to[{at}].ipBlock"),
-                    block,
-                    &rule.ports,
-                    also,
-                ));
+                let field = format!("spec.egress[{index}].to[{at}].ipBlock");
+                found.extend(match block.cidr {
+                    IpNet::V4(_) => judge(field, block, &rule.ports, &IPV4, ipv4),
+                    IpNet::V6(_) => judge(field, block, &rule.ports, &IPV6, ipv6),
+                });
             }
         }
     }
@@ -94,15 +100,11 @@ fn is_meant(peer: &Peer, address: IpAddr) -> bool {
     matches!(peer, Peer::Block(block) if block.cidr.prefix_len() > 0 && block.contains(address))
 }
 
-fn judge(field: String, block: &IpBlock, ports: &Ports, is_meant: impl Fn(IpAddr) -> bool) -> Option<Found> {
-    let inside = match block.cidr {
-        IpNet::V4(_) => &IPV4,
-        IpNet::V6(_) => &IPV6,
-    };
+fn judge(field: String, block: &IpBlock, ports: &Ports, inside: &Inside, is_meant: bool) -> Option<Found> {
     let metadata = inside
         .metadata
         .parse()
-        .is_ok_and(|address: IpAddr| block.contains(address) && !is_meant(address));
+        .is_ok_and(|address: IpAddr| block.contains(address) && !is_meant);
     let opens_metadata = metadata && asks_metadata(ports);
     // Who excepts one range knows the network, and which of the others are in use.
     let opens_private = !inside.private.iter().any(|range| excepts_part_of(block, range));

@@ -112,6 +112,26 @@ pub async fn measure(starts: usize) -> anyhow::Result<()> {
                 .beside("tries", tries)
                 .beside("pods that got any out", got_out),
         )?;
+        if namespace == "births-allowed" {
+            let known: Vec<f64> = births.iter().filter_map(|birth| birth.known_after).collect();
+            let lost: usize = births.iter().map(|birth| birth.lost_once_known).sum();
+            let waited = births
+                .iter()
+                .filter_map(|birth| Some((birth.opened_after? - birth.known_after?).max(0.0)));
+            let waited: Vec<f64> = waited.collect();
+            report.say(
+                Figure::new(
+                    "tries lost later than 50 ms after the runtime had the pod's address, before which it starts no container",
+                    lost as f64,
+                    "",
+                )
+                .at_most(0.0)
+                .beside("known, ms after the way out, p50", percentile(&known, 50.0))
+                .beside("from known to the first connection, ms, p50", percentile(&waited, 50.0))
+                .beside("p99", percentile(&waited, 99.0))
+                .beside("longest", percentile(&waited, 100.0)),
+            )?;
+        }
         if namespace != "births-closed" {
             let figure = Figure::new(
                 format!("from a pod's way out to its first connection, {what}, p50"),

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 const FOLDER: &str = "/var/run/netns";
+/// Where libcni keeps what CNI plugins answered, a file a pod.
+const RESULTS: &str = "/var/lib/cni/results";
 const EVERY: Duration = Duration::from_millis(1);
 /// A connection is tried so long, and waited for so much longer; it is all over before a SYN is sent a second time.
 const TRY: Duration = Duration::from_millis(300);
@@ -35,6 +37,10 @@ pub struct Birth {
     pub opened_after: Option<f64>,
     /// Tries after the first 50 ms that did not.
     pub lost_later: usize,
+    /// When the container runtime had the address from its CNI plugins, before which it starts no container; milliseconds.
+    pub known_after: Option<f64>,
+    /// Tries later than 50 ms after that which became no connection.
+    pub lost_once_known: usize,
 }
 
 /// Prints a line a namespace that appears, until nobody holds the other end of its input.
@@ -83,11 +89,11 @@ fn born(path: &Path, to: SocketAddr) -> anyhow::Result<Birth> {
     let mut began = None;
     let mut next = Instant::now();
     loop {
-        let since = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+        let since = began.map_or(Duration::ZERO, |(began, _): (Instant, _)| began.elapsed());
         if since < TRY {
             match connect(to) {
                 Ok(socket) => {
-                    began.get_or_insert_with(Instant::now);
+                    began.get_or_insert_with(|| (Instant::now(), SystemTime::now()));
                     tries.push((since, socket, false));
                 }
                 Err(error) => anyhow::ensure!(appeared.elapsed() < PATIENCE, "no way out: {error}"),
@@ -104,16 +110,33 @@ fn born(path: &Path, to: SocketAddr) -> anyhow::Result<Birth> {
     let (_, socket, _) = tries.first().context("nothing was tried")?;
     let address = socket.local_addr()?.as_socket().context("an address")?.ip();
     let opened = tries.iter().find(|(.., connected)| *connected);
+    let (_, began) = began.context("nothing was tried")?;
+    let known = known(address)?.map(|at| at.duration_since(began).unwrap_or_default());
+    let lost_since = |from: Duration| {
+        let late = tries.iter().filter(|(at, ..)| *at >= from);
+        late.filter(|(.., connected)| !*connected).count()
+    };
     Ok(Birth {
         address,
         tries: tries.len(),
         connected: tries.iter().filter(|(.., connected)| *connected).count(),
         opened_after: opened.map(|(at, ..)| at.as_secs_f64() * 1e3),
-        lost_later: tries
-            .iter()
-            .filter(|(at, _, connected)| *at >= GRACE && !*connected)
-            .count(),
+        lost_later: lost_since(GRACE),
+        known_after: known.map(|at| at.as_secs_f64() * 1e3),
+        lost_once_known: known.map_or(0, |at| lost_since(at + GRACE)),
     })
+}
+
+/// When the result with this address was written.
+fn known(address: IpAddr) -> anyhow::Result<Option<SystemTime>> {
+    let ours = format!("\"{address}/");
+    for entry in std::fs::read_dir(RESULTS).context(RESULTS)?.flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default(); // gone meanwhile
+        if text.contains(&ours) {
+            return Ok(Some(entry.metadata()?.modified()?));
+        }
+    }
+    Ok(None)
 }
 
 fn connect(to: SocketAddr) -> std::io::Result<Socket> {
