@@ -34,6 +34,14 @@ static __noinline enum rf_reason rf_pending6(struct __sk_buff *skb, enum rf_dire
 	return type && !(direction == RF_EGRESS && rf_is_routers(type)) ? RF_PASS_NEIGHBOUR : RF_DROP_PENDING;
 }
 
+/* What becomes of the packet. The proof's does not count, also when its rows are gone: its namespaces end later than they. */
+static __always_inline int rf_carry_out(struct __sk_buff *skb, enum rf_reason reason)
+{
+	if (skb->ifindex != RF_CANARY)
+		rf_count(reason);
+	return rf_is_drop(reason) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
 static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_direction direction)
 {
 	struct rf_endpoint *endpoint = rf_endpoint_of(skb->ifindex);
@@ -42,10 +50,8 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 	bool known;
 
 	/* A veth has filters only as long as it has a place here: this is one that is going, or has become another. */
-	if (!endpoint) {
-		rf_count(RF_DROP_PENDING);
-		return TC_ACT_SHOT;
-	}
+	if (!endpoint)
+		return rf_carry_out(skb, RF_DROP_PENDING);
 	known = rf_read_policy(endpoint, skb->ifindex, &policy);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_ARP):
@@ -63,9 +69,7 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 			return TC_ACT_UNSPEC;
 		reason = known ? RF_DROP_NOT_IP : RF_DROP_PENDING;
 	}
-	if (skb->ifindex != RF_CANARY)
-		rf_count(reason);
-	return rf_is_drop(reason) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return rf_carry_out(skb, reason);
 }
 
 /* At the veth's ingress on the host: what the pod sends. */
