@@ -1,7 +1,7 @@
 //! The agent: what the cluster says and which veths there are, brought to the kernel.
 //!
-//! A change of the cluster costs what it changes: [`rules`] says what that is. Which veths there are is asked when there is news of them,
-//! when pods of this node change, and at intervals ([`pace`]).
+//! A change of the cluster costs what it changes: [`rules`] says what that is. A new pod costs a look behind its own veth; which veths there
+//! are is asked only when one is gone or is not a new pod's, and at intervals ([`pace`]).
 
 pub mod pace;
 pub mod rules;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
-use self::pace::Pace;
+use self::pace::{Look, Pace};
 use self::rules::{Changed, Rules};
 use crate::datapath::{Hooks, KernelMaps, Pins, ROOM};
 use crate::gate::Told;
@@ -81,7 +81,7 @@ pub struct Agent {
     /// Veths whose pod is known, and whose element of the map could not be written.
     unseated: BTreeSet<u32>,
     /// Veths that the gate closed, and since when.
-    closed: BTreeMap<u32, Instant>,
+    closed: BTreeMap<u32, (Veth, Instant)>,
     results: Results,
     /// When the first change was heard of that is not in force yet.
     heard: Arc<Mutex<Option<Instant>>>,
@@ -174,14 +174,13 @@ impl Agent {
         loop {
             let look = self.pace.look_due();
             let wake = self.sync.sweep_due().map_or(look, |sweep| sweep.min(look));
-            let mut told = false;
+            let mut told = Look::No;
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 one = news.recv() => match one {
                     Some(one) => {
-                        told = true;
                         self.pace.heard();
-                        self.hear(one, &mut news);
+                        told = self.hear(one, &mut news);
                     }
                     None => return,
                 },
@@ -198,29 +197,38 @@ impl Agent {
         }
     }
 
-    fn hear(&mut self, first: Told, news: &mut UnboundedReceiver<Told>) {
+    /// Takes what was told, all of it, and says at what to look for that.
+    fn hear(&mut self, first: Told, news: &mut UnboundedReceiver<Told>) -> Look {
         let mut told = Some(first);
+        let mut look = Look::AtUnknown;
         while let Some(one) = told {
             match one {
-                Told::Closed(ifindex) => drop(self.closed.insert(ifindex, Instant::now())),
-                Told::Failed(kind) => self.metrics.failures.with_label_values(&[kind]).inc(),
-                Told::Changed => {}
+                Told::Closed(veth) => {
+                    self.closed.insert(veth.ifindex, (veth, Instant::now()));
+                }
+                Told::Named => {}
+                Told::Changed => look = Look::AtAll,
+                Told::Failed(kind) => {
+                    self.metrics.failures.with_label_values(&[kind]).inc();
+                    look = Look::AtAll;
+                }
             }
             told = news.try_recv().ok();
         }
+        look
     }
 
     fn heard(&self) -> MutexGuard<'_, Option<Instant>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whatever there is to do; `told`: there is news of veths.
-    fn turn(&mut self, told: bool) -> Result<(), Error> {
+    /// Whatever there is to do; `told`: at what to look for the news that there are of veths.
+    fn turn(&mut self, told: Look) -> Result<(), Error> {
         let started = Instant::now();
         if self.sync.sweep_due().is_some_and(|due| started >= due) {
             self.sync.sweep()?;
         }
-        let look = told || started >= self.pace.look_due();
+        let mut look = told.max(self.pace.look(started));
         let progress = self.view.progress();
         let revisions = self.metrics.revisions.clone();
         let revision = |state: &str, revision: u64| {
@@ -239,9 +247,11 @@ impl Agent {
                 );
             }
             self.sync.take(&delta);
-            let look = look || !delta.endpoints.is_empty();
+            if !delta.endpoints.is_empty() {
+                look = look.max(Look::AtUnknown);
+            }
             self.news |= !delta.is_empty();
-            if look || self.news {
+            if look > Look::No || self.news {
                 self.enforce(look, started).inspect_err(|_| {
                     // It is still to come into force.
                     let mut later = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,9 +272,11 @@ impl Agent {
         if self.pace.check(started) {
             self.check_filters()?;
         }
-        if look {
+        if look == Look::AtAll {
             self.tell();
-            self.pace.succeeded(Instant::now(), self.is_waiting());
+        }
+        if look > Look::No {
+            self.pace.succeeded(Instant::now(), look, self.is_waiting());
         }
         Ok(())
     }
@@ -283,15 +295,19 @@ impl Agent {
 
     /// Brings the rules to the kernel, for the veths that there are. What fails at one interface does not keep the others from their
     /// rules.
-    fn enforce(&mut self, look: bool, started: Instant) -> Result<(), Error> {
-        let seated = if look { self.seat()? } else { Ok(()) };
+    fn enforce(&mut self, look: Look, started: Instant) -> Result<(), Error> {
+        let seated = match look {
+            Look::No => Ok(()),
+            Look::AtUnknown | Look::AtAll => self.seat(look)?,
+        };
         let done = self.sync.apply(
             || self.rules.everything(),
             |encoder| seating::endpoints(&self.seats, self.rules.pods(), encoder, &self.unseated),
         )?;
         // Only now, so that a veth which was open so far meets its rules at once and nothing before them.
         let attached = self.attach();
-        if look {
+        self.note_opened();
+        if look > Look::No {
             self.let_go()?;
         }
         seated.and(attached)?;

@@ -15,7 +15,9 @@ use crate::{datapath, link};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     /// A veth was closed until its pod is known.
-    Closed(u32),
+    Closed(Veth),
+    /// The container runtime has told whose an address is.
+    Named,
     /// Interfaces changed.
     Changed,
     /// A veth could not be looked at or closed.
@@ -93,7 +95,7 @@ impl Gate {
         };
         let closed = self.look(veth).inspect(|_| self.maps.look_at(ifindex));
         Some(match closed {
-            Ok(true) => Told::Closed(ifindex),
+            Ok(true) => Told::Closed(*veth),
             Ok(false) => Told::Changed,
             Err(error) => {
                 tracing::error!(

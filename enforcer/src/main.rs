@@ -118,7 +118,7 @@ async fn run() -> anyhow::Result<()> {
     agent.resume(&veths)?;
     let present: Vec<u32> = veths.iter().map(|veth| veth.ifindex).collect();
     let told = tell.clone();
-    let written = move || told.send(Told::Changed).unwrap_or_default();
+    let written = move || told.send(Told::Named).unwrap_or_default();
     if let Err(error) = cni::watch(&settings.cni_results_path, written) {
         tracing::info!(
             path = %settings.cni_results_path.display(), %error,

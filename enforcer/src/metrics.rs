@@ -10,6 +10,7 @@ use crate::datapath::{REASONS, TALLIES};
 pub struct Metrics {
     pub sync_seconds: Histogram,
     pub propagation_seconds: Histogram,
+    pub opening_seconds: Histogram,
     pub revisions: IntGaugeVec,
     pub failures: IntCounterVec,
     pub map_entries: IntGaugeVec,
@@ -50,6 +51,13 @@ impl Metrics {
                     "From hearing of a change from the API server to its being in force in the kernel",
                 )
                 .buckets(prometheus::exponential_buckets(0.000_5, 2.0, 14)?),
+            )?,
+            opening_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    name("pod_opening_duration_seconds"),
+                    "From when the container runtime knew a new pod's address until the pod was under its rules, and no more closed",
+                )
+                .buckets(prometheus::exponential_buckets(0.001, 2.0, 14)?),
             )?,
             revisions: vec(
                 "view_revision",
@@ -120,6 +128,7 @@ impl Metrics {
         registry.register(Box::new(metrics.sync_seconds.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
         registry.register(Box::new(metrics.propagation_seconds.clone()))?;
+        registry.register(Box::new(metrics.opening_seconds.clone()))?;
         registry.register(Box::new(metrics.revisions.clone()))?;
         registry.register(Box::new(metrics.policy_defects.clone()))?;
         registry.register(Box::new(metrics.policies_ahead.clone()))?;

@@ -158,6 +158,8 @@ pub struct Seat {
     pub strangers: bool,
     /// Whether this agent's programs stand there.
     pub attached: bool,
+    /// Whether its pod was under its rules at some time.
+    pub ruled: bool,
 }
 
 /// All veths of the node whose peers are in other namespaces.
@@ -186,6 +188,7 @@ impl Seats {
                 closed,
                 strangers: false,
                 attached: false,
+                ruled: false,
             },
         );
     }
@@ -195,24 +198,34 @@ impl Seats {
         let present: BTreeMap<u32, &Veth> = veths.iter().map(|veth| (veth.ifindex, veth)).collect();
         let mut gone = Vec::new();
         self.all.retain(|ifindex, seat| {
-            let same = present
-                .get(ifindex)
-                .is_some_and(|veth| (veth.peer, veth.netns) == (seat.veth.peer, seat.veth.netns));
+            let same = present.get(ifindex).is_some_and(|veth| veth.is_same(&seat.veth));
             if !same {
                 gone.push(*ifindex);
             }
             same
         });
         for veth in veths {
-            let seat = self.all.entry(veth.ifindex).or_insert(Seat {
-                veth: *veth,
-                address: None,
-                closed: None,
-                strangers: false,
-                attached: false,
-            });
-            seat.veth = *veth;
+            self.meet(veth);
         }
+        gone
+    }
+
+    /// Takes a veth that is there. If there was another one under its index, that is gone, and the index is returned.
+    pub fn meet(&mut self, veth: &Veth) -> Option<u32> {
+        let fresh = || Seat {
+            veth: *veth,
+            address: None,
+            closed: None,
+            strangers: false,
+            attached: false,
+            ruled: false,
+        };
+        let seat = self.all.entry(veth.ifindex).or_insert_with(fresh);
+        let gone = (!seat.veth.is_same(veth)).then_some(veth.ifindex);
+        if gone.is_some() {
+            *seat = fresh();
+        }
+        seat.veth = *veth;
         gone
     }
 
@@ -223,6 +236,18 @@ impl Seats {
             .filter(|seat| seat.address.is_none())
             .map(|seat| seat.veth)
             .collect()
+    }
+
+    /// The veths whose pod came under its rules since this was last asked, once those of all known pods are in force.
+    pub fn newly_ruled(&mut self, pods: &Pods) -> Vec<(u32, IpAddr)> {
+        let mut newly = Vec::new();
+        for seat in self.all.values_mut().filter(|seat| !seat.ruled && seat.attached) {
+            if let Some(address) = seat.address.filter(|address| pods.rulesets(address).is_some()) {
+                seat.ruled = true;
+                newly.push((seat.veth.ifindex, address));
+            }
+        }
+        newly
     }
 
     /// Whether a pod of this node has no veth, or no address to find it by.
@@ -293,6 +318,8 @@ mod tests {
         let mut seats = Seats::default();
         assert!(seats.survey(&[veth(5, 1), veth(6, 2)]).is_empty());
         assert_eq!(seats.survey(&[veth(5, 3), veth(6, 2)]), [5]);
+        assert_eq!(seats.meet(&veth(5, 3)), None);
+        assert_eq!(seats.meet(&veth(5, 4)), Some(5));
         assert_eq!(seats.survey(&[veth(6, 2)]), [5]);
     }
 
@@ -308,6 +335,19 @@ mod tests {
             ("b", "10.0.0.1", (None, None)),
         ]);
         assert_eq!(both.rulesets(&"10.0.0.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_pod_comes_under_its_rules_once_and_not_before_its_veth_has_filters() {
+        let known = pods(&[("a", "10.0.0.1", (Some(1), None))]);
+        let address = "10.0.0.1".parse().unwrap();
+        let mut seats = Seats::default();
+        seats.resume(veth(5, 1), Some(address), Instant::now());
+        assert_eq!(seats.newly_ruled(&known), []);
+        seats.get_mut(5).unwrap().attached = true;
+        assert_eq!(seats.newly_ruled(&Pods::default()), []);
+        assert_eq!(seats.newly_ruled(&known), [(5, address)]);
+        assert_eq!(seats.newly_ruled(&known), []);
     }
 
     fn claim(address: &str, name: &str, uid: &str) -> Claim {

@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use ringfence_netpol::baseline::plan::{Action, Basis, Plan, Problem, Sort, Why, plan, stored};
+use ringfence_netpol::baseline::plan::{Action, Basis, Plan, Why, plan, stored};
 use ringfence_netpol::baseline::render::Place;
 use ringfence_netpol::baseline::route::{Routes, routes};
-use ringfence_netpol::baseline::status::{Outcome, Tally};
+use ringfence_netpol::baseline::status::Tally;
 use ringfence_netpol::baseline::{Baseline, Baselines};
 use ringfence_netpol::cluster::{Cluster, Key, Namespace};
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::notice::Notice;
 use crate::repairs::Repairs;
-use crate::schedule::{Pace, Turn};
+use crate::schedule::Pace;
+use crate::slot::{Slot, State};
 use crate::touched::Seen;
 
 /// How long what was written may stay unseen, as when the watch of policies lags behind that of namespaces, before it is written
@@ -44,16 +46,6 @@ pub struct Look {
     pub namespaces: usize,
 }
 
-/// Something that those who work in a namespace should hear of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    pub namespace: String,
-    /// The policy that it is about.
-    pub policy: String,
-    pub reason: &'static str,
-    pub note: String,
-}
-
 /// How many notices follow from one look at most: they are a courtesy, and the status of the baselines says the same.
 const NOTICES: usize = 32;
 
@@ -78,39 +70,6 @@ pub struct Controller {
     looked: bool,
     /// What time of the Unix time it was at some instant; what is younger than this process is told its age by.
     clock: Option<(Instant, i64)>,
-}
-
-#[derive(Default)]
-struct Slot {
-    /// What the last plan was made from.
-    seen: Option<u64>,
-    state: State,
-    turn: Turn,
-    matched: BTreeSet<String>,
-    problems: Vec<Problem>,
-    failure: Option<Error>,
-    /// Appeared while this process was looking, and did not have what it must yet.
-    born: Option<Instant>,
-    /// A job ended since the last look: what it did may have been seen meanwhile.
-    due: bool,
-    /// Since when something is to be done.
-    waiting: Option<Instant>,
-    /// The revision at which all was as it must be.
-    held: Option<u64>,
-    /// What the last job that succeeded was made from, and until when its effect may stay unseen.
-    done: Option<(u64, Instant)>,
-    /// Until when something is not removed whose baseline is gone.
-    held_back: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    /// Nothing is left to do.
-    Settled,
-    /// Something is, and it is not its turn, or there is no room; before the first plan too.
-    #[default]
-    Pending,
-    Running,
 }
 
 impl Controller {
@@ -283,7 +242,7 @@ impl Controller {
         if problems != slot.problems {
             let new = problems.iter().filter(|problem| !slot.problems.contains(problem));
             let room = NOTICES.saturating_sub(notices.len());
-            notices.extend(new.take(room).map(|problem| notice(name, problem)));
+            notices.extend(new.take(room).map(|problem| Notice::of(name, problem)));
         }
         (slot.seen, slot.matched, slot.problems) = (Some(input), matched, problems);
         slot.held_back = hold_back(&mut actions, &mut self.gone, now);
@@ -427,50 +386,6 @@ impl Controller {
     }
 }
 
-impl Slot {
-    /// When it may be written to, if that is still to come.
-    fn next(&self, now: Instant) -> Option<Instant> {
-        let unseen = self
-            .done
-            .filter(|(input, until)| self.seen == Some(*input) && *until > now);
-        let held_back = self.held_back.filter(|until| *until > now);
-        self.turn
-            .next(now)
-            .max(unseen.map(|(_, until)| until))
-            .max(held_back)
-    }
-
-    fn settle(&mut self, revision: u64, now: Instant, metrics: &Metrics) {
-        self.state = State::Settled;
-        self.failure = None;
-        self.waiting = None;
-        if self.matched.is_empty() {
-            self.born = None; // taken later, it was not onboarded late
-        }
-        if self.matched.is_empty() || !self.problems.is_empty() {
-            return;
-        }
-        self.held = Some(revision);
-        if let Some(born) = self.born.take() {
-            metrics.onboarding.observe((now - born).as_secs_f64());
-        }
-    }
-
-    fn outcome(&self, baseline: &str) -> Outcome {
-        let problems: Vec<_> = self
-            .problems
-            .iter()
-            .filter(|problem| problem.baseline == baseline)
-            .cloned()
-            .collect();
-        Outcome {
-            ready: self.state == State::Settled && problems.is_empty(),
-            problems,
-            failure: self.failure.as_ref().map(ToString::to_string),
-        }
-    }
-}
-
 /// Takes out of the steps the removals for which it is too early, and says until when.
 fn hold_back(
     actions: &mut Vec<Action>,
@@ -529,21 +444,5 @@ fn drift(action: &Action) -> Option<&'static str> {
             why: Why::Adopted, ..
         }
         | Action::Delete { .. } => None,
-    }
-}
-
-fn notice(namespace: &str, problem: &Problem) -> Notice {
-    Notice {
-        namespace: namespace.to_owned(),
-        policy: problem.policy.clone(),
-        reason: match problem.cause.sort() {
-            Sort::Conflict => "BaselineConflict",
-            Sort::Unrenderable => "BaselineUnrenderable",
-            Sort::Obstructed => "BaselineObstructed",
-        },
-        note: format!(
-            "NamespaceBaseline {}, policy {}: {}",
-            problem.baseline, problem.policy, problem.cause
-        ),
     }
 }

@@ -277,7 +277,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::controller::Notice;
+    use crate::notice::Notice;
 
     /// Refuses the policies that it is told to, and notes what it did to the others.
     #[derive(Clone, Default)]

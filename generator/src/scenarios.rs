@@ -15,9 +15,10 @@ use ringfence_netpol::cluster::{Cluster, Key};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::controller::{Controller, Job, Look, Notice};
+use crate::controller::{Controller, Job, Look};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::notice::Notice;
 use crate::schedule::Pace;
 use crate::statuses::{Due, Statuses};
 

@@ -17,8 +17,8 @@ use ringfence_netpol::baseline::plan::{Action, Basis, Why};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::controller::Notice;
 use crate::error::Error;
+use crate::notice::Notice;
 use crate::statuses::{Due, Event};
 
 /// What can be written.

@@ -7,6 +7,7 @@ mod large;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use criterion::Criterion;
 use ringfence_bench::{Figure, Report};
@@ -14,7 +15,10 @@ use ringfence_netpol::cluster::{Cluster, Key, Observed};
 use ringfence_netpol::compile::{Compiler, compile};
 use ringfence_netpol::evaluate::Endpoint;
 use ringfence_netpol::explain::explain;
+use ringfence_netpol::lint::{Known, Severities, Survey, judge};
+use ringfence_netpol::policy::Policy;
 use ringfence_netpol::port::{Protocol, Transport};
+use ringfence_netpol::simulation::{Bounds, Change, simulate};
 use serde_json::{Value, json};
 
 /// Where what is changed is, in which namespace the node has a pod.
@@ -23,7 +27,7 @@ const HERE: usize = 3;
 const MS: f64 = 1e6;
 
 /// What is measured, by its name for criterion; in words; its bound in milliseconds.
-const FIGURES: [(&str, &str, Option<f64>); 13] = [
+const FIGURES: [(&str, &str, Option<f64>); 15] = [
     ("scratch", "rules of a node from scratch, plain form", Some(100.0)),
     (
         "cold",
@@ -61,6 +65,8 @@ const FIGURES: [(&str, &str, Option<f64>); 13] = [
     ),
     ("nothing", "an object that means the same again", Some(1.0)),
     ("check", "one check after reading", Some(50.0)),
+    ("lint", "a changed policy judged by every rule", None),
+    ("simulate", "what a changed policy opens and cuts", None),
 ];
 
 fn main() {
@@ -76,6 +82,7 @@ fn main() {
         });
     });
     check(&mut criterion, &cluster);
+    admission(&mut criterion, &cluster);
 
     let mut bench = Following::of(criterion, cluster, &node);
     let (here, there) = local_and_remote(&bench.cluster, &node);
@@ -138,6 +145,32 @@ fn check(criterion: &mut Criterion, cluster: &Cluster) {
                 explain(cluster, from, to, transport),
                 explain(cluster, from, outside, transport),
             )
+        });
+    });
+}
+
+/// Changes of policies all over the cluster, one after the other, as at admission.
+fn admission(criterion: &mut Criterion, cluster: &Cluster) {
+    let of = |i: usize, port| large::policy(i * 7 % large::NAMESPACES, 2 + i % (large::POLICIES - 2), port);
+    let changes: Vec<_> = (0..64).map(|i| (of(i, 443), of(i, 444))).collect();
+    let mut next = changes.iter().cycle();
+    let (known, severities) = (Arc::new(Known::of(cluster)), Severities::default());
+    criterion.bench_function("lint", |b| {
+        b.iter(|| {
+            let survey = Survey::knowing(cluster, Arc::clone(&known));
+            judge(&next.next().unwrap().1, None, Some(&survey), &severities)
+        });
+    });
+    criterion.bench_function("simulate", |b| {
+        b.iter(|| {
+            let (before, after) = next.next().unwrap();
+            let (before, after) = (Policy::parse(before), Policy::parse(after));
+            let change = Change {
+                key: &after.key,
+                before: Some(&before),
+                after: Some(&after),
+            };
+            simulate(cluster, change, Bounds::default())
         });
     });
 }

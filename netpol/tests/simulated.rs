@@ -64,7 +64,7 @@ proptest! {
                 (&with, &without, Some(policy), Some(turned))
             }
         };
-        let bounds = Bounds { pairs: usize::MAX, pods: usize::MAX, told: usize::MAX };
+        let bounds = Bounds { pairs: usize::MAX, pods: usize::MAX, counted: usize::MAX, told: usize::MAX };
         let change = Change { key: &key, before: old.as_ref(), after: new.as_ref() };
         let effect = simulate(before, change, bounds);
         let (before, after) = (connections(before), connections(after));

@@ -124,6 +124,8 @@ pub struct Simulation {
     pub enabled: bool,
     /// How many pairs of pods are looked at for one change, at most.
     pub pairs: usize,
+    /// How many connections that it opens or cuts are counted; beyond that there are "at least" so many.
+    pub counted: usize,
     /// How many kinds of pods in the policy's namespace.
     pub pods: usize,
     /// How many connections are named, of those that are counted.
@@ -133,6 +135,7 @@ pub struct Simulation {
 /// Fewer than where nobody waits: whoever changes a policy for a whole large cluster learns of the first few and that there are more, and
 /// all others are not kept waiting meanwhile.
 const PAIRS: usize = 512;
+const COUNTED: usize = 100;
 
 impl Default for Simulation {
     fn default() -> Self {
@@ -140,6 +143,7 @@ impl Default for Simulation {
         Self {
             enabled: true,
             pairs: PAIRS,
+            counted: COUNTED,
             pods,
             told,
         }
@@ -149,9 +153,18 @@ impl Default for Simulation {
 impl Simulation {
     pub fn bounds(&self) -> Bounds {
         let Self {
-            pairs, pods, told, ..
+            pairs,
+            counted,
+            pods,
+            told,
+            ..
         } = *self;
-        Bounds { pairs, pods, told }
+        Bounds {
+            pairs,
+            pods,
+            counted,
+            told,
+        }
     }
 }
 

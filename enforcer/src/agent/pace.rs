@@ -12,9 +12,20 @@ const CHECK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_AT_MOST: Duration = Duration::from_secs(10);
 
+/// At which veths to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    No,
+    /// Those that are known, and of which it is not known whose they are: a new pod waits for that.
+    AtUnknown,
+    /// All that there are.
+    AtAll,
+}
+
 #[derive(Debug)]
 pub struct Pace {
     look: Instant,
+    survey: Instant,
     check: Instant,
     retry: Duration,
     wait: Duration,
@@ -25,6 +36,7 @@ impl Pace {
     pub fn new(now: Instant) -> Self {
         Self {
             look: now,
+            survey: now,
             check: now + CHECK,
             retry: RETRY,
             wait: LOOK,
@@ -32,7 +44,16 @@ impl Pace {
     }
 
     pub fn look_due(&self) -> Instant {
-        self.look
+        self.look.min(self.survey)
+    }
+
+    /// Whether to look now though nobody told.
+    pub fn look(&self, now: Instant) -> Look {
+        match (now >= self.look, now >= self.survey) {
+            (_, true) => Look::AtAll,
+            (true, false) => Look::AtUnknown,
+            (false, false) => Look::No,
+        }
     }
 
     /// Whether to check the filters, which then counts as done.
@@ -49,9 +70,12 @@ impl Pace {
         self.wait = LOOK;
     }
 
-    /// All is in force; `waiting`: but a veth is closed for not being known, or a pod has none.
-    pub fn succeeded(&mut self, now: Instant, waiting: bool) {
+    /// What was looked at is in force; `waiting`: but a veth is closed for not being known, or a pod has none.
+    pub fn succeeded(&mut self, now: Instant, looked: Look, waiting: bool) {
         self.retry = RETRY;
+        if looked == Look::AtAll {
+            self.survey = now + COUNT;
+        }
         self.look = now + if waiting { self.wait } else { COUNT };
         self.wait = (self.wait * 2).min(LOOK_AT_MOST);
     }
@@ -59,6 +83,7 @@ impl Pace {
     /// Something could not be done: look soon, and then ever later.
     pub fn failed(&mut self, now: Instant) {
         self.look = now + self.retry;
+        self.survey = self.look;
         self.retry = (self.retry * 2).min(RETRY_AT_MOST);
     }
 }
@@ -77,7 +102,7 @@ mod tests {
             pace.failed(now);
             assert_eq!(pace.look_due(), now + pause);
         }
-        pace.succeeded(now, false);
+        pace.succeeded(now, Look::AtAll, false);
         assert_eq!(pace.look_due(), now + COUNT);
         pace.failed(now);
         assert_eq!(pace.look_due(), now + RETRY);
@@ -88,12 +113,28 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         for pause in [10, 20, 40, 80, 160, 250, 250].map(Duration::from_millis) {
-            pace.succeeded(now, true);
+            pace.succeeded(now, Look::AtAll, true);
             assert_eq!(pace.look_due(), now + pause);
         }
         pace.heard();
-        pace.succeeded(now, true);
+        pace.succeeded(now, Look::AtAll, true);
         assert_eq!(pace.look_due(), now + LOOK);
+    }
+
+    #[test]
+    fn all_veths_are_looked_at_first_after_a_failure_and_at_intervals() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        assert_eq!(pace.look(now), Look::AtAll);
+        pace.succeeded(now, Look::AtAll, true);
+        assert_eq!(pace.look(now), Look::No);
+        assert_eq!(pace.look(now + LOOK), Look::AtUnknown);
+        pace.succeeded(now + LOOK, Look::AtUnknown, false);
+        assert_eq!(pace.look(now + COUNT), Look::AtAll);
+        pace.succeeded(now + COUNT, Look::AtAll, false);
+        pace.failed(now + COUNT);
+        assert_eq!(pace.look(now + COUNT), Look::No);
+        assert_eq!(pace.look(now + COUNT + RETRY), Look::AtAll);
     }
 
     #[test]

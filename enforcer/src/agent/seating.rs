@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::pace::Look;
 use super::{Agent, Error};
 use crate::datapath::{self, Endpoint, detach};
 use crate::encode::plan::Endpoints;
@@ -18,16 +19,22 @@ impl Agent {
     }
 
     /// Finds the veths that there are and whose they are, and says so to the kernel. What fails at one interface is told in the end.
-    pub(super) fn seat(&mut self) -> Result<Result<(), Error>, Error> {
-        let veths = self.links.veths()?;
-        self.gone.extend(self.seats.survey(&veths));
+    pub(super) fn seat(&mut self, look: Look) -> Result<Result<(), Error>, Error> {
+        let gone = match look {
+            Look::AtAll => self.seats.survey(&self.links.veths()?),
+            Look::AtUnknown | Look::No => {
+                let met = self.closed.values().map(|(veth, _)| veth);
+                met.filter_map(|veth| self.seats.meet(veth)).collect()
+            }
+        };
+        self.gone.extend(gone);
         // Before another veth of the same index is given its place.
         while let Some(ifindex) = self.gone.first().copied() {
             self.maps.evict(ifindex)?;
             self.sync.forget(ifindex);
             self.gone.remove(&ifindex);
         }
-        for (ifindex, since) in std::mem::take(&mut self.closed) {
+        for (ifindex, (_, since)) in std::mem::take(&mut self.closed) {
             if let Some(seat) = self.seats.get_mut(ifindex).filter(|seat| seat.address.is_none()) {
                 (seat.closed, seat.attached) = (Some(since), true);
             }
@@ -83,6 +90,18 @@ impl Agent {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Takes note of how long new pods were closed that the container runtime knew.
+    pub(super) fn note_opened(&mut self) {
+        for (ifindex, address) in self.seats.newly_ruled(self.rules.pods()) {
+            // What was there before this agent did not wait for it.
+            if let Some(written) = self.results.since(&address).filter(|_| self.tidied) {
+                let waited = written.elapsed().unwrap_or_default();
+                self.metrics.opening_seconds.observe(waited.as_secs_f64());
+                tracing::debug!(ifindex, %address, ?waited, "a new pod is under its rules");
+            }
+        }
+    }
+
     /// Looks behind the veths whose pod is not known.
     fn find_pods(&mut self) -> Result<(), Error> {
         let missed = std::mem::take(&mut self.look_for_missed);
@@ -96,16 +115,26 @@ impl Agent {
                     continue;
                 }
             };
+            let pods = self.rules.pods();
+            let own = addresses.iter().find(|address| pods.has(address)).copied();
+            // It may have become the port of a bridge since it was closed.
+            let now = match own.map(|_| self.links.veth(veth.ifindex)) {
+                None => veth,
+                Some(Ok(Some(now))) if now.is_same(&veth) => now,
+                Some(Ok(_)) => continue, // it is gone, which is told next
+                Some(Err(error)) => {
+                    tracing::debug!(ifindex = veth.ifindex, %error, "a veth could not be asked for");
+                    continue;
+                }
+            };
             let Some(seat) = self.seats.get_mut(veth.ifindex) else {
                 continue;
             };
+            seat.veth = now;
             seat.strangers = addresses
                 .iter()
                 .any(|address| self.rules.pods().is_strangers(address));
-            if let Some(address) = addresses
-                .into_iter()
-                .find(|address| self.rules.pods().has(address))
-            {
+            if let Some(address) = own {
                 tracing::debug!(ifindex = veth.ifindex, %address, "a pod's veth was found");
                 (seat.address, seat.closed) = (Some(address), None);
             } else if missed

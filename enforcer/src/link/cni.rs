@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,13 @@ impl Results {
             }
         }
         self.files = files;
+    }
+
+    /// When it was written that a pod has the address.
+    pub fn since(&self, address: &IpAddr) -> Option<SystemTime> {
+        let files = self.files.values();
+        let of = files.filter(|(_, claims)| claims.iter().any(|claim| claim.address == *address));
+        of.map(|(written, _)| *written).max()
     }
 
     /// The oldest first: what a runtime left behind of a pod that is long gone is older than what it says of the next one.

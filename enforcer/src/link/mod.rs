@@ -23,7 +23,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::tc::{TcHandle, TcMessage};
@@ -103,10 +103,23 @@ impl Veth {
         })
     }
 
+    /// Whether it is the same one under its index.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.ifindex, self.peer, self.netns) == (other.ifindex, other.peer, other.netns)
+    }
+
     /// Where the node receives what the peer sends.
     pub fn via(&self) -> u32 {
         self.controller.unwrap_or(self.ifindex)
     }
+}
+
+/// A question for interfaces: their packet counters, summed over all processors, are most of the kernel's work with an answer.
+fn without_counters() -> LinkMessage {
+    let mut request = LinkMessage::default();
+    let skip = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+    request.attributes.push(skip);
+    request
 }
 
 fn is_veth(message: &LinkMessage) -> bool {
@@ -139,9 +152,25 @@ impl Links {
         Ok(pods.filter(|veth| !uplinks.contains(&veth.ifindex)).collect())
     }
 
+    /// The veth of this index, if there is one.
+    pub fn veth(&mut self, ifindex: u32) -> Result<Option<Veth>, Error> {
+        let mut request = without_counters();
+        request.header.index = ifindex;
+        let request = RouteNetlinkMessage::GetLink(request);
+        let answers = self.netlink.ask("asking for a veth", request, Ask::One);
+        let answers = match answers {
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            answers => answers?,
+        };
+        Ok(answers.iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Veth::read(message),
+            _ => None,
+        }))
+    }
+
     /// All veths.
     pub fn all(&mut self) -> Result<Vec<One>, Error> {
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let request = RouteNetlinkMessage::GetLink(without_counters());
         let answers = self.netlink.ask("listing interfaces", request, Ask::All)?;
         let veths = answers.iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewLink(message) => One::read(message),

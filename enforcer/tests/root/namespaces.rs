@@ -375,6 +375,13 @@ fn a_new_veth_is_closed_at_once() {
         assert!(!hooks.are_attached(old), "what was there before is left alone");
         assert!(!pings("new", Ipv4Addr::new(10, 0, 0, 254)));
         let told: Vec<Told> = std::iter::from_fn(|| told.try_recv().ok()).collect();
-        assert!(told.contains(&Told::Closed(new)), "{told:?}");
+        let closed = |told: &Told| matches!(told, Told::Closed(veth) if veth.ifindex == new);
+        assert!(told.iter().any(closed), "{told:?}");
+        let veth = Links::open().unwrap().veth(new).unwrap();
+        assert!(
+            veth.is_some_and(|veth| told.contains(&Told::Closed(veth))),
+            "{veth:?}"
+        );
+        assert_eq!(Links::open().unwrap().veth(0x7ff0_0000).unwrap(), None);
     });
 }

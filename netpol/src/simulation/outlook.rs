@@ -1,13 +1,14 @@
 //! What a change means for the pods that one set of policies selects: worked out once for all of them.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::around::Around;
 use super::dns::{self, Endpoint};
 use super::effort::Effort;
 use super::side::{Local, Side};
-use super::{Around, world};
+use super::world;
 use crate::cluster::Pod;
 use crate::policy::{Direction, Policy, Rule};
 
@@ -23,7 +24,25 @@ pub(super) struct Outlook<'a> {
     pub opens: bool,
     /// They could resolve names, and cannot any more.
     pub cuts_dns: bool,
-    places: OnceCell<(Vec<Place<'a>>, bool)>,
+    /// What the changing policy alone says, before and after.
+    own: [Side<'a>; 2],
+    places: RefCell<Places<'a>>,
+}
+
+/// The namespaces for whose pods something changes, as far as they were looked for.
+#[derive(Debug, Default)]
+struct Places<'a> {
+    found: Vec<Rc<Place<'a>>>,
+    /// How many namespaces were looked at.
+    looked_at: usize,
+}
+
+/// A place, if there is one more.
+pub(super) enum Next<'a> {
+    Place(Rc<Place<'a>>),
+    End,
+    /// There may be more than may be looked for.
+    TooMany,
 }
 
 /// A namespace for whose pods the side says something else after than before.
@@ -40,7 +59,7 @@ type Selecting = (Vec<usize>, bool, bool);
 /// The outlooks that are known.
 pub(super) struct Outlooks<'a, 'b> {
     around: &'b Around<'a>,
-    dns: Vec<Endpoint<'a>>,
+    dns: OnceCell<Vec<Endpoint<'a>>>,
     /// What it takes to compare a pod with all policies.
     weight: usize,
     known: BTreeMap<(Direction, Selecting), Rc<Outlook<'a>>>,
@@ -56,7 +75,7 @@ impl<'a, 'b> Outlooks<'a, 'b> {
             .chain(changing.into_iter().flatten());
         Self {
             around,
-            dns: dns::endpoints(around.cluster),
+            dns: OnceCell::new(),
             weight: policies
                 .map(|policy| 1 + policy.pods.requirements().count())
                 .sum(),
@@ -88,6 +107,10 @@ impl<'a, 'b> Outlooks<'a, 'b> {
         self.learn(key, before, after)
     }
 
+    fn dns(&self) -> &[Endpoint<'a>] {
+        self.dns.get_or_init(|| dns::endpoints(self.around.cluster))
+    }
+
     fn selecting(&self, pod: &Pod) -> Selecting {
         let selects = |policy: Option<&Policy>| policy.is_some_and(|policy| policy.pods.matches(&pod.labels));
         let others = self.around.others.iter().enumerate();
@@ -113,7 +136,7 @@ impl<'a, 'b> Outlooks<'a, 'b> {
     fn cost(&self, before: &Side<'_>, after: &Side<'_>, direction: Direction) -> usize {
         let asked = match direction {
             Direction::Ingress => 0,
-            Direction::Egress => self.dns.len(),
+            Direction::Egress => self.dns().len(),
         };
         (before.size() + after.size()) * (1 + asked)
     }
@@ -135,7 +158,7 @@ impl<'a, 'b> Outlooks<'a, 'b> {
         // What the others say is the same on both sides.
         let changes = before.isolated != after.isolated
             || rules(change.before, *selects_before) != rules(change.after, *selects_after);
-        let reached = |side: &Side<'_>| dns::reached(self.around.cluster, &self.dns, side);
+        let reached = |side: &Side<'_>| dns::reached(self.around.cluster, self.dns(), side);
         let outlook = Rc::new(Outlook {
             changes,
             opens: changes && world::opens(&before, &after),
@@ -143,7 +166,9 @@ impl<'a, 'b> Outlooks<'a, 'b> {
             size: before.size() + after.size(),
             before,
             after,
-            places: OnceCell::new(),
+            own: [(change.before, selects_before), (change.after, selects_after)]
+                .map(|(policy, selects)| Side::of(policy.filter(|_| *selects).into_iter(), direction)),
+            places: RefCell::default(),
         });
         self.known.insert((direction, selecting), Rc::clone(&outlook));
         outlook
@@ -151,26 +176,38 @@ impl<'a, 'b> Outlooks<'a, 'b> {
 }
 
 impl<'a> Outlook<'a> {
-    /// The namespaces for whose pods it says something else after than before, and whether these are all.
-    pub fn places(&self, around: &Around<'a>, effort: &mut Effort) -> &(Vec<Place<'a>>, bool) {
-        self.places.get_or_init(|| {
-            let mut places = Vec::new();
-            for namespace in around.namespaces() {
-                if !effort.place(self.size) {
-                    return (places, false);
-                }
-                let labels = around.cluster.namespace_labels(namespace);
-                let near = [&self.before, &self.after].map(|side| side.towards(namespace, labels));
-                if near[0] != near[1] {
-                    let size = near[0].size() + near[1].size();
-                    places.push(Place {
-                        namespace,
-                        near,
-                        size,
-                    });
-                }
+    /// One after the other, the namespaces for whose pods it says something else after than before. They are looked for as they are
+    /// asked for.
+    pub fn place(&self, number: usize, around: &Around<'a>, effort: &mut Effort) -> Next<'a> {
+        let mut places = self.places.borrow_mut();
+        while places.found.len() <= number {
+            let Some(namespace) = around.namespaces.get(places.looked_at).copied() else {
+                return Next::End;
+            };
+            if !effort.place(self.size) {
+                return Next::TooMany;
             }
-            (places, true)
+            places.looked_at += 1;
+            places.found.extend(self.look_at(namespace, around).map(Rc::new));
+        }
+        match places.found.get(number) {
+            Some(place) => Next::Place(Rc::clone(place)),
+            None => Next::End,
+        }
+    }
+
+    fn look_at(&self, namespace: &'a str, around: &Around<'a>) -> Option<Place<'a>> {
+        let labels = around.cluster.namespace_labels(namespace);
+        let [before, after] = [&self.own[0], &self.own[1]].map(|side| side.towards(namespace, labels));
+        if self.before.isolated == self.after.isolated && before.opens_as(&after) {
+            return None; // what the others say is the same before and after
+        }
+        let near = [&self.before, &self.after].map(|side| side.towards(namespace, labels));
+        let size = near[0].size() + near[1].size();
+        (near[0] != near[1]).then_some(Place {
+            namespace,
+            near,
+            size,
         })
     }
 }

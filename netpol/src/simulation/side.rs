@@ -95,18 +95,31 @@ impl Local<'_> {
             .sum::<usize>()
     }
 
+    /// Whether what is open, and to whom, is the same.
+    pub fn opens_as(&self, other: &Self) -> bool {
+        self.open == other.open
+    }
+
+    /// Whether it surely opens the same to this pod as another, without a look at the ports that are open.
+    pub fn is_alike(&self, other: &Self, peer: &Pod) -> bool {
+        self.isolated == other.isolated && self.opening(peer).eq(other.opening(peer))
+    }
+
+    /// The ports that are open to a pod, by rule.
+    fn opening(&self, peer: &Pod) -> impl Iterator<Item = &Ports> {
+        let matches =
+            |selectors: &Vec<&Selector>| selectors.iter().any(|selector| selector.matches(&peer.labels));
+        let open = self.open.iter();
+        open.filter_map(move |(ports, selectors)| selectors.as_ref().is_none_or(matches).then_some(*ports))
+    }
+
     /// What is open between the side's pod and this one of the namespace.
     pub fn ports(&self, peer: &Pod, destination: &Pod) -> PortSet {
         if !self.isolated {
             return PortSet::All;
         }
         let mut open = PortSet::empty();
-        for (ports, selectors) in &self.open {
-            let matches =
-                |selectors: &Vec<&Selector>| selectors.iter().any(|selector| selector.matches(&peer.labels));
-            if !selectors.as_ref().is_none_or(matches) {
-                continue;
-            }
+        for ports in self.opening(peer) {
             open = open.union(&resolved(ports, destination));
             if open == PortSet::All {
                 break;

@@ -206,6 +206,12 @@ fn what_is_beyond_the_bounds_is_said_to_be_there() {
     let text = told_within(&cluster(), DENY.0, Some(DENY.1), bounds);
     assert!(text.contains("cuts at least 2 connections"), "{text}");
     let bounds = Bounds {
+        counted: 1,
+        ..Bounds::default()
+    };
+    let text = told_within(&cluster(), DENY.0, Some(DENY.1), bounds);
+    assert!(text.contains("cuts at least 1 connection:"), "{text}");
+    let bounds = Bounds {
         pods: 1,
         ..Bounds::default()
     };
