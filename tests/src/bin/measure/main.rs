@@ -37,7 +37,10 @@ enum What {
     #[command(hide = true)]
     WithinNode { kubeconfig: PathBuf, enforcer: PathBuf },
     #[command(hide = true)]
-    WithinBirths { to: std::net::SocketAddr },
+    WithinBirths {
+        to: std::net::SocketAddr,
+        from: newborn::From,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -49,7 +52,7 @@ fn main() -> anyhow::Result<()> {
             veths::move_out()?;
             run(changes::measure(&kubeconfig, &enforcer))
         }
-        What::WithinBirths { to } => newborn::watch(to),
+        What::WithinBirths { to, from } => newborn::watch(to, from),
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
@@ -25,26 +25,32 @@ const WAIT: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// When a pod's namespace is tried first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum From {
+    /// As soon as there is one, which is before anything of the pod could: what gets out then gets out of an unfinished network, too.
+    Birth,
+    /// Once the container runtime has what its CNI plugins answered. Before that the network may be unfinished (a pod whose gateway does not
+    /// answer ARP yet asks again only after a second), and no container runs.
+    Network,
+}
+
 /// What one pod got out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Birth {
     /// The pod's.
     pub address: IpAddr,
-    /// Since it had a way out at all.
+    /// Since it was tried first.
     pub tries: usize,
     pub connected: usize,
-    /// The first try that became a connection, in milliseconds since the way was there.
+    /// The first try that became a connection, in milliseconds since the first one.
     pub opened_after: Option<f64>,
     /// Tries after the first 50 ms that did not.
     pub lost_later: usize,
-    /// When the container runtime had the address from its CNI plugins, before which it starts no container; milliseconds.
-    pub known_after: Option<f64>,
-    /// Tries later than 50 ms after that which became no connection.
-    pub lost_once_known: usize,
 }
 
 /// Prints a line a namespace that appears, until nobody holds the other end of its input.
-pub fn watch(to: SocketAddr) -> anyhow::Result<()> {
+pub fn watch(to: SocketAddr, from: From) -> anyhow::Result<()> {
     thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink()); // however it ends
         std::process::exit(0);
@@ -55,7 +61,7 @@ pub fn watch(to: SocketAddr) -> anyhow::Result<()> {
         let now = list()?;
         for path in now.difference(&known) {
             let path = path.clone();
-            thread::spawn(move || match born(&path, to) {
+            thread::spawn(move || match born(&path, to, from) {
                 Ok(birth) => {
                     let mut out = std::io::stdout().lock();
                     let _ = writeln!(out, "{}", serde_json::json!(birth)); // nobody listens any more
@@ -73,7 +79,7 @@ fn list() -> anyhow::Result<BTreeSet<PathBuf>> {
     Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
-fn born(path: &Path, to: SocketAddr) -> anyhow::Result<Birth> {
+fn born(path: &Path, to: SocketAddr, from: From) -> anyhow::Result<Birth> {
     let appeared = Instant::now();
     // The file is there a moment before it is a namespace.
     while let Err(error) = File::open(path)
@@ -85,15 +91,19 @@ fn born(path: &Path, to: SocketAddr) -> anyhow::Result<Birth> {
         }
         thread::sleep(EVERY / 4);
     }
+    while from == From::Network && !has_network(path)? {
+        anyhow::ensure!(appeared.elapsed() < PATIENCE, "the runtime has no network for it");
+        thread::sleep(EVERY);
+    }
     let mut tries: Vec<(Duration, Socket, bool)> = Vec::new();
     let mut began = None;
     let mut next = Instant::now();
     loop {
-        let since = began.map_or(Duration::ZERO, |(began, _): (Instant, _)| began.elapsed());
+        let since = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
         if since < TRY {
             match connect(to) {
                 Ok(socket) => {
-                    began.get_or_insert_with(|| (Instant::now(), SystemTime::now()));
+                    began.get_or_insert_with(Instant::now);
                     tries.push((since, socket, false));
                 }
                 Err(error) => anyhow::ensure!(appeared.elapsed() < PATIENCE, "no way out: {error}"),
@@ -110,33 +120,27 @@ fn born(path: &Path, to: SocketAddr) -> anyhow::Result<Birth> {
     let (_, socket, _) = tries.first().context("nothing was tried")?;
     let address = socket.local_addr()?.as_socket().context("an address")?.ip();
     let opened = tries.iter().find(|(.., connected)| *connected);
-    let (_, began) = began.context("nothing was tried")?;
-    let known = known(address)?.map(|at| at.duration_since(began).unwrap_or_default());
-    let lost_since = |from: Duration| {
-        let late = tries.iter().filter(|(at, ..)| *at >= from);
-        late.filter(|(.., connected)| !*connected).count()
-    };
+    let late = tries.iter().filter(|(at, ..)| *at >= GRACE);
+    let lost_later = late.filter(|(.., connected)| !*connected).count();
     Ok(Birth {
         address,
         tries: tries.len(),
         connected: tries.iter().filter(|(.., connected)| *connected).count(),
         opened_after: opened.map(|(at, ..)| at.as_secs_f64() * 1e3),
-        lost_later: lost_since(GRACE),
-        known_after: known.map(|at| at.as_secs_f64() * 1e3),
-        lost_once_known: known.map_or(0, |at| lost_since(at + GRACE)),
+        lost_later,
     })
 }
 
-/// When the result with this address was written.
-fn known(address: IpAddr) -> anyhow::Result<Option<SystemTime>> {
-    let ours = format!("\"{address}/");
+/// Whether the plugins have answered for the pod of this namespace: of the loopback interface they do so before.
+fn has_network(netns: &Path) -> anyhow::Result<bool> {
+    let sandbox = format!("\"sandbox\":\"{}\"", netns.display());
     for entry in std::fs::read_dir(RESULTS).context(RESULTS)?.flatten() {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default(); // gone meanwhile
-        if text.contains(&ours) {
-            return Ok(Some(entry.metadata()?.modified()?));
+        if text.contains(&sandbox) && !text.contains("\"ifName\":\"lo\"") {
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 fn connect(to: SocketAddr) -> std::io::Result<Socket> {
