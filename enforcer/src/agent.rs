@@ -74,6 +74,8 @@ pub struct Agent {
     /// Whether something that the rules say is not in force yet.
     news: bool,
     pace: Pace,
+    /// At what could not be looked yet, since the cluster was not in view.
+    owed: Look,
     /// An agent was here before, and some veths may be pods' that started while there was none.
     look_for_missed: bool,
     /// Veths that are gone, or are others' under the same index.
@@ -117,6 +119,7 @@ impl Agent {
             followed: None,
             news: false,
             pace: Pace::new(Instant::now()),
+            owed: Look::AtAll,
             look_for_missed: resumed,
             gone: BTreeSet::new(),
             unseated: BTreeSet::new(),
@@ -228,7 +231,8 @@ impl Agent {
         if self.sync.sweep_due().is_some_and(|due| started >= due) {
             self.sync.sweep()?;
         }
-        let mut look = told.max(self.pace.look(started));
+        let mut look = told.max(self.pace.look(started)).max(self.owed);
+        self.owed = look;
         let progress = self.view.progress();
         let revisions = self.metrics.revisions.clone();
         let revision = |state: &str, revision: u64| {
@@ -258,6 +262,7 @@ impl Agent {
                     *later = heard.or(*later);
                 })?;
                 self.news = false;
+                self.owed = Look::No;
             }
             if let Some(heard) = heard {
                 self.metrics
