@@ -290,7 +290,7 @@ fn a_cache_of_names_on_the_node_is_judged_by_the_address_that_it_has_tracked_or_
         translate_by_nftables();
         run("ip link set lo up");
         run("ip address add 10.96.0.4/32 dev lo");
-        run("ip address add fd96::4/128 dev lo");
+        run("ip address add fd96::4/128 dev lo nodad");
         let caches = [v4(CACHE), v6(CACHE)];
         let names = caches.map(|of| UdpSocket::bind((of, 53)).unwrap());
         let _listening = caches.map(|of| TcpListener::bind((of, 80)).unwrap());
