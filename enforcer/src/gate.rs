@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::datapath::{Hooks, KernelMaps};
 use crate::link::watch::News;
 use crate::link::{Links, One, Veth};
-use crate::{datapath, link};
+use crate::{datapath, filters, link};
 
 /// What the agent is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Gate {
             return Ok(false);
         }
         self.maps.admit(veth.ifindex)?;
-        self.hooks.attach(veth.ifindex)?;
+        filters::put(&self.hooks, &mut self.links, veth.ifindex)?;
         self.seen.insert(veth.ifindex);
         tracing::debug!(
             ifindex = veth.ifindex,

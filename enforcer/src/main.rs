@@ -23,7 +23,7 @@ use ringfence_enforcer::agent::{Agent, Ready};
 use ringfence_enforcer::datapath::{self, Datapath, Pins};
 use ringfence_enforcer::gate::{Gate, Told};
 use ringfence_enforcer::ledger;
-use ringfence_enforcer::link::watch::watch;
+use ringfence_enforcer::link::watch::Watch;
 use ringfence_enforcer::link::{Links, cni};
 use ringfence_enforcer::metrics::Metrics;
 use ringfence_enforcer::removal;
@@ -100,8 +100,7 @@ async fn run() -> anyhow::Result<()> {
     let mut links = Links::open()?;
     let (tell, news) = mpsc::unbounded_channel();
     // News first and then the list: what appears in between is in both.
-    let (queue, queued) = std::sync::mpsc::channel();
-    watch(move |news| queue.send(news).unwrap_or_default())?;
+    let watch = Watch::open()?;
     let veths = links.veths()?;
     canary::start(Arc::clone(&maps), Arc::clone(&hooks), metrics.clone(), proved)
         .context("proving that enforcement works")?;
@@ -133,9 +132,7 @@ async fn run() -> anyhow::Result<()> {
         tell,
         present,
     );
-    std::thread::Builder::new()
-        .name("gate".to_owned())
-        .spawn(move || queued.iter().for_each(|news| gate.take(news)))?;
+    watch.follow(move |news| gate.take(news))?;
 
     let client = kube::Client::try_default()
         .await

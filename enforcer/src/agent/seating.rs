@@ -8,6 +8,7 @@ use super::{Agent, Error};
 use crate::datapath::{self, Endpoint, detach};
 use crate::encode::plan::Endpoints;
 use crate::encode::tables::Encoder;
+use crate::filters;
 use crate::seats::{Pods, Seats};
 use crate::settings::SourceCheck;
 
@@ -80,7 +81,7 @@ impl Agent {
             .collect();
         let mut failure: Option<datapath::Error> = None;
         for ifindex in bare {
-            if let Err(error) = self.hooks.attach(ifindex) {
+            if let Err(error) = filters::put(&self.hooks, &mut self.links, ifindex) {
                 failure.get_or_insert(error);
             } else if let Some(seat) = self.seats.get_mut(ifindex) {
                 (seat.attached, seat.closed) = (true, None);
@@ -143,7 +144,7 @@ impl Agent {
                 && self.links.is_kept_in(&veth, &self.settings.netns_path)?
             {
                 self.maps.admit(veth.ifindex)?;
-                self.hooks.attach(veth.ifindex)?;
+                filters::put(&self.hooks, &mut self.links, veth.ifindex)?;
                 (seat.closed, seat.attached) = (Some(Instant::now()), true);
             }
         }

@@ -4,6 +4,7 @@ use super::{Agent, Error};
 use crate::datapath::{Hooks, ROOM, detach};
 use crate::encode::plan::Room;
 use crate::encode::state::PORT_CLASSES;
+use crate::filters;
 
 impl Agent {
     /// Removes what agents before left and nothing needs any more: only now that this one's rules are in force, since until then
@@ -36,7 +37,9 @@ impl Agent {
                     .failures
                     .with_label_values(&["filter_taken_away"])
                     .inc();
-                failure = self.hooks.attach(ifindex).err().or(failure);
+                failure = filters::put(&self.hooks, &mut self.links, ifindex)
+                    .err()
+                    .or(failure);
             }
         }
         let gone = self.pins.links_gone();

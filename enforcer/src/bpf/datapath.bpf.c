@@ -86,6 +86,13 @@ int rf_to_pod(struct __sk_buff *skb)
 	return rf_packet_at_veth(skb, RF_INGRESS);
 }
 
+/* Attached nowhere: sends the frame that it is run on out of the frame's interface, for user space, which so needs no raw sockets. */
+SEC("tc")
+int rf_send(struct __sk_buff *skb)
+{
+	return bpf_clone_redirect(skb, skb->ifindex, 0);
+}
+
 /* Where the node forwards, and where it takes in: after it has translated a Service's address. */
 SEC("netfilter")
 int rf_translated(struct bpf_nf_ctx *ctx)

@@ -1,8 +1,8 @@
 //! Where the programs stand.
 
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use libbpf_rs::{
     ErrorKind, NF_INET_FORWARD, NF_INET_LOCAL_IN, NFPROTO_IPV4, NFPROTO_IPV6, NetfilterOpts, ProgramMut,
@@ -10,6 +10,7 @@ use libbpf_rs::{
 };
 
 use super::{Error, Pins};
+use crate::skeleton::types;
 
 /// First at the hook. The programs have no opinion on what they let pass, so whoever comes later still decides; a program before
 /// them that ends the walk would take enforcement away.
@@ -32,6 +33,7 @@ pub(super) const NETFILTER_HOOKS: [(&str, i32, i32); 4] = [
 pub struct Hooks {
     pub(super) from_pod: OwnedFd,
     pub(super) to_pod: OwnedFd,
+    pub(super) send: OwnedFd,
 }
 
 impl Hooks {
@@ -65,6 +67,33 @@ impl Hooks {
     /// The programs for what the pod sends and for what goes to it.
     pub fn programs(&self) -> [BorrowedFd<'_>; 2] {
         [self.from_pod.as_fd(), self.to_pod.as_fd()]
+    }
+
+    /// Sends an Ethernet frame out of an interface, as the node's own.
+    pub fn send(&self, ifindex: u32, frame: &[u8]) -> Result<(), Error> {
+        let mut context = types::__sk_buff {
+            ifindex,
+            ..types::__sk_buff::default()
+        };
+        let mut options = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as u64,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            ctx_in: std::ptr::from_mut(&mut context).cast(),
+            ctx_size_in: size_of_val(&context) as u32,
+            repeat: 1,
+            ..libbpf_sys::bpf_test_run_opts::default()
+        };
+        // SAFETY: the descriptor is a program's; what the options point to outlives the call, and has the sizes that they say.
+        let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.send.as_raw_fd(), &mut options) };
+        // The program returns what sending it did.
+        let failed = [-result, -options.retval.cast_signed()]
+            .into_iter()
+            .find(|error| *error > 0);
+        failed.map_or(Ok(()), |error| {
+            let source = io::Error::from_raw_os_error(error).into();
+            Err(Error::Send { ifindex, source })
+        })
     }
 
     fn filters(&self, ifindex: u32) -> [TcHook; 2] {

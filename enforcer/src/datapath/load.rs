@@ -56,6 +56,7 @@ pub fn load(pins: &Pins) -> Result<Datapath, Error> {
     let hooks = Hooks {
         from_pod: copy(&skeleton.progs.rf_from_pod)?,
         to_pod: copy(&skeleton.progs.rf_to_pod)?,
+        send: copy(&skeleton.progs.rf_send)?,
     };
     hook::attach_netfilter(&skeleton.progs.rf_translated, pins)?;
     Ok(Datapath { maps, hooks, denials })

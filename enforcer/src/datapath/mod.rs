@@ -59,6 +59,8 @@ pub enum Error {
     Load(libbpf_rs::Error),
     #[error("interface {ifindex}: the filters could not be attached: {source}")]
     Attach { ifindex: u32, source: libbpf_rs::Error },
+    #[error("interface {ifindex}: a frame could not be sent: {source}")]
+    Send { ifindex: u32, source: libbpf_rs::Error },
     #[error("interface {ifindex}: its place in the table of endpoints is taken by interface {taken}")]
     Taken { ifindex: u32, taken: u32 },
     #[error("the netfilter program could not be attached: {0}")]
@@ -80,7 +82,7 @@ impl Error {
         match self {
             Self::NoBtf(_) | Self::KernelTooOld(_) | Self::NotBpffs(_) => "platform",
             Self::Load(_) => "load",
-            Self::Attach { .. } | Self::Taken { .. } => "attach",
+            Self::Attach { .. } | Self::Send { .. } | Self::Taken { .. } => "attach",
             Self::Netfilter(_) => "netfilter",
             Self::Map { .. } | Self::Memory { .. } => "map",
             Self::Pin { .. } => "pin",

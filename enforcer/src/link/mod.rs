@@ -13,6 +13,7 @@
 
 pub mod cni;
 pub mod netlink;
+pub mod presence;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +128,22 @@ fn is_veth(message: &LinkMessage) -> bool {
     message.attributes.iter().any(of)
 }
 
+/// Of IPv4 the own address is the local one; of IPv6 there may be only the other.
+fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+    let attributes = &message.attributes;
+    let local = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(local) => Some(*local),
+        _ => None,
+    });
+    let other = || {
+        attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(other) => Some(*other),
+            _ => None,
+        })
+    };
+    local.or_else(other)
+}
+
 /// Questions to the kernel about this namespace's interfaces.
 pub struct Links {
     netlink: Netlink,
@@ -154,16 +171,19 @@ impl Links {
 
     /// The veth of this index, if there is one.
     pub fn veth(&mut self, ifindex: u32) -> Result<Option<Veth>, Error> {
+        Ok(self.link(ifindex)?.as_ref().and_then(Veth::read))
+    }
+
+    fn link(&mut self, ifindex: u32) -> Result<Option<LinkMessage>, Error> {
         let mut request = without_counters();
         request.header.index = ifindex;
         let request = RouteNetlinkMessage::GetLink(request);
-        let answers = self.netlink.ask("asking for a veth", request, Ask::One);
-        let answers = match answers {
+        let answers = match self.netlink.ask("asking for an interface", request, Ask::One) {
             Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
             answers => answers?,
         };
-        Ok(answers.iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Veth::read(message),
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(message),
             _ => None,
         }))
     }
@@ -235,18 +255,9 @@ impl Links {
             if address.header.index != veth.peer {
                 continue;
             }
-            // Of IPv4 the own address is the local one; of IPv6 there may be only the other.
-            let attributes = &address.attributes;
-            let local = attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(local) => Some(*local),
-                _ => None,
-            });
-            let other = attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(other) => Some(*other),
-                _ => None,
-            });
+            let own = own_address(&address);
             let link_local = |own: &IpAddr| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local());
-            found.extend(local.or(other).filter(|own| !link_local(own)));
+            found.extend(own.filter(|own| !link_local(own)));
         }
         Ok(found)
     }

@@ -1,4 +1,4 @@
-//! News of interfaces, on a thread of its own: a new pod's veth must be closed at once, whatever else the agent is doing.
+//! News of interfaces, taken up on a thread of their own: a new pod's veth must be closed at once, whatever else the agent is doing.
 
 use std::io;
 use std::thread;
@@ -26,21 +26,38 @@ pub enum News {
     Lost,
 }
 
-/// Starts to hand news to `take`. What happened after this returned is told.
-pub fn watch(take: impl FnMut(News) + Send + 'static) -> Result<(), Error> {
-    let open = || -> io::Result<Socket> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.set_rx_buf_sz(RECEIVE_BUFFER)?;
-        socket.bind(&SocketAddr::new(0, LINK_GROUP))?;
-        Ok(socket)
-    };
-    let asking = "watching interfaces";
-    let socket = open().map_err(|source| Error { asking, source })?;
-    let thread = thread::Builder::new().name("links".to_owned());
-    thread
-        .spawn(move || follow(&socket, take))
-        .map(drop)
-        .map_err(|source| Error { asking, source })
+/// What happens to interfaces from when this was opened on.
+pub struct Watch {
+    socket: Socket,
+}
+
+const ASKING: &str = "watching interfaces";
+
+impl Watch {
+    pub fn open() -> Result<Self, Error> {
+        let open = || -> io::Result<Socket> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.set_rx_buf_sz(RECEIVE_BUFFER)?;
+            socket.bind(&SocketAddr::new(0, LINK_GROUP))?;
+            Ok(socket)
+        };
+        open().map(|socket| Self { socket }).map_err(fail)
+    }
+
+    /// Starts to hand it to `take`, which does its work on the thread that hears of it: on a busy node each further thread in the way waits
+    /// for a processor of its own.
+    pub fn follow(self, take: impl FnMut(News) + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name("gate".to_owned());
+        let spawned = thread.spawn(move || follow(&self.socket, take));
+        spawned.map(drop).map_err(fail)
+    }
+}
+
+fn fail(source: io::Error) -> Error {
+    Error {
+        asking: ASKING,
+        source,
+    }
 }
 
 fn follow(socket: &Socket, mut take: impl FnMut(News)) {

@@ -11,6 +11,7 @@ mod denials;
 mod harness;
 mod ipv6;
 mod namespaces;
+mod neighbours;
 mod packets;
 mod packets6;
 mod programs;

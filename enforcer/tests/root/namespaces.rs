@@ -303,7 +303,7 @@ fn pods_veths_are_found_by_what_is_behind_them() {
 #[test]
 fn a_veth_is_taken_for_looked_at_only_once_it_is_closed_also_if_its_end_on_the_node_is_made_first() {
     use ringfence_enforcer::gate::Gate;
-    use ringfence_enforcer::link::watch::watch;
+    use ringfence_enforcer::link::watch::Watch;
     use std::sync::Arc;
 
     alone(|| {
@@ -314,7 +314,10 @@ fn a_veth_is_taken_for_looked_at_only_once_it_is_closed_also_if_its_end_on_the_n
         let links = Links::open().unwrap();
         let netns = "/run/netns".into();
         let mut gate = Gate::new(links, Arc::clone(&maps), Arc::clone(&hooks), netns, tell, []);
-        watch(move |news| gate.take(news)).unwrap();
+        Watch::open()
+            .unwrap()
+            .follow(move |news| gate.take(news))
+            .unwrap();
         run("ip netns add born");
         // SAFETY: asks for a number.
         let thread = unsafe { libc::gettid() };
@@ -341,7 +344,7 @@ fn a_veth_is_taken_for_looked_at_only_once_it_is_closed_also_if_its_end_on_the_n
 #[test]
 fn a_new_veth_is_closed_at_once() {
     use ringfence_enforcer::gate::{Gate, Told};
-    use ringfence_enforcer::link::watch::watch;
+    use ringfence_enforcer::link::watch::Watch;
     use std::sync::Arc;
 
     alone(|| {
@@ -365,7 +368,10 @@ fn a_new_veth_is_closed_at_once() {
             tell,
             present,
         );
-        watch(move |news| gate.take(news)).unwrap();
+        Watch::open()
+            .unwrap()
+            .follow(move |news| gate.take(news))
+            .unwrap();
         let new = pod("new", 9);
         let deadline = Instant::now() + Duration::from_secs(5);
         while !hooks.are_attached(new) {
