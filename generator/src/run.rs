@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use ringfence_netpol::baseline::plan::Action;
@@ -24,6 +25,10 @@ use crate::writer::Writer;
 
 /// Jobs that wait for each one that runs: enough that none of the places idles, few enough that memory does not grow with the cluster.
 const QUEUE: usize = 16;
+
+/// So many policies that open something are stored at the same time in a namespace: a new one has its doors sooner, and no namespace
+/// takes up the API server.
+const AT_ONCE: usize = 2;
 
 /// A look never takes more than this part of the time.
 const SHARE: u32 = 4;
@@ -213,8 +218,9 @@ impl<W: Writer> Runner<W> {
     }
 }
 
-/// Carries out the steps of a job. What one object is refused for keeps no other from being made, be it another baseline's; but once
-/// something could not be made, nothing is removed any more. The first error is told.
+/// Carries out the steps of a job: one after the other what closes and what removes, what opens a few at a time. What one object is
+/// refused for keeps no other from being made, be it another baseline's; but once something could not be made, nothing is removed any
+/// more. The first error is told.
 async fn execute<W: Writer>(
     writer: W,
     job: Job,
@@ -225,32 +231,43 @@ async fn execute<W: Writer>(
     let Ok(_place) = gates.places.acquire().await else {
         return Err(Error::Ended("shutting down".to_owned()));
     };
-    let mut first = None;
-    for action in &job.actions {
-        let verb = verb(action);
-        if first.is_some() && matches!(action, Action::Delete { .. }) {
-            break;
-        }
+    let step = async |action: &Action| {
         let write = async {
             gates.throttle.leave().await;
-            metrics.writes.with_label_values(&[verb]).inc();
+            metrics.writes.with_label_values(&[verb(action)]).inc();
             writer.execute(&job.namespace, action).await
         };
         let written = leadership.guard(write).await.unwrap_or(Err(Error::Deposed));
         gates.throttle.ended(written.as_ref().err());
-        let (namespace, policy, baseline) = (&job.namespace, action.policy(), action.baseline());
-        let Err(error) = written else {
-            tracing::info!(namespace, baseline, policy, verb, "written");
-            continue;
-        };
-        tracing::warn!(namespace, baseline, policy, verb, %error, "could not be written; trying again");
-        let alone = error.is_of_one_object();
-        first.get_or_insert(error);
-        if !alone {
-            break; // the next one would fare no better
+        say(&job.namespace, action, &written);
+        written
+    };
+    let mut first = None;
+    for steps in job.actions.chunk_by(|one, next| one.opens() && next.opens()) {
+        if first.is_some() && matches!(steps, [Action::Delete { .. }, ..]) {
+            break;
+        }
+        let mut results = stream::iter(steps).map(&step).buffered(AT_ONCE);
+        while let Some(result) = results.next().await {
+            let Err(error) = result else { continue };
+            let alone = error.is_of_one_object();
+            first.get_or_insert(error);
+            if !alone {
+                return first.map_or(Ok(()), Err); // the next one would fare no better
+            }
         }
     }
     first.map_or(Ok(()), Err)
+}
+
+fn say(namespace: &str, action: &Action, written: &Result<(), Error>) {
+    let (policy, baseline, verb) = (action.policy(), action.baseline(), verb(action));
+    match written {
+        Ok(()) => tracing::info!(namespace, baseline, policy, verb, "written"),
+        Err(error) => {
+            tracing::warn!(namespace, baseline, policy, verb, %error, "could not be written; trying again");
+        }
+    }
 }
 
 fn verb(action: &Action) -> &'static str {
