@@ -69,7 +69,7 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 # The machine's cgroups may be version 1, and the node has only a part of them.
 failCgroupV1: false
 cgroupDriver: cgroupfs
-cgroupsPerQOS: false
+cgroupsPerQOS: true
 enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
 failSwapOn: false
