@@ -328,8 +328,13 @@ mod tests {
         async fn notify(&self, _: &Notice) {}
     }
 
+    /// Of a default deny, if it is named so; else of a policy with a rule.
     fn apply(name: &str) -> Action {
-        let policy = json!({"metadata": {"name": name, "labels": {"ringfence.dev/baseline": "a"}}});
+        let rules = if name == "deny" { json!([]) } else { json!([{}]) };
+        let policy = json!({
+            "metadata": {"name": name, "labels": {"ringfence.dev/baseline": "a"}},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": rules},
+        });
         let policy: NetworkPolicy = serde_json::from_value(policy).unwrap();
         Action::Apply {
             digest: Digest::of_policy(&policy),
@@ -389,6 +394,55 @@ mod tests {
         assert_eq!(
             (done, error.as_deref()),
             (vec!["apply x".to_owned()], Some("deny"))
+        );
+    }
+
+    /// Stores what opens only in twos, and notes what is there when they are.
+    #[derive(Clone)]
+    struct InTwos {
+        two: Arc<tokio::sync::Barrier>,
+        done: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Writer for InTwos {
+        async fn execute(&self, _: &str, action: &Action) -> Result<(), Error> {
+            if action.opens() {
+                assert_eq!(self.done.lock().first().map(String::as_str), Some("deny"));
+                self.two.wait().await;
+            }
+            self.done.lock().push(action.policy().to_owned());
+            Ok(())
+        }
+
+        async fn status(&self, _: &Due) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn notify(&self, _: &Notice) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_opens_is_stored_together_after_what_closes_and_before_what_is_removed() {
+        let writer = InTwos {
+            two: Arc::new(tokio::sync::Barrier::new(AT_ONCE)),
+            done: Arc::default(),
+        };
+        let job = Job {
+            namespace: "shop".to_owned(),
+            actions: vec![apply("deny"), apply("x"), apply("y"), delete("old")],
+        };
+        let gates = Gates {
+            places: Arc::new(Semaphore::new(1)),
+            throttle: Arc::new(Throttle::new(1000)),
+        };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let carried_out = execute(writer.clone(), job, gates, metrics, Leadership::alone());
+        let result = tokio::time::timeout(Duration::from_secs(10), carried_out).await;
+        assert_eq!(result, Ok(Ok(())));
+        let done = writer.done.lock().clone();
+        assert_eq!(
+            (done[0].as_str(), done[3].as_str(), done.len()),
+            ("deny", "old", 4)
         );
     }
 
