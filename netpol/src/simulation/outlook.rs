@@ -4,33 +4,33 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::around::Around;
+use super::around::{Around, Neighbour};
+use super::delta::{Delta, Here};
 use super::dns::{self, Endpoint};
 use super::effort::Effort;
+use super::far::{Far, Gate};
+use super::group::same;
+use super::outline::PortNames;
 use super::side::{Local, Side};
 use super::world;
 use crate::cluster::Pod;
 use crate::policy::{Direction, Policy, Rule};
 
 /// The side of such pods in one direction, before and after.
-#[derive(Debug)]
 pub(super) struct Outlook<'a> {
+    direction: Direction,
     before: Side<'a>,
     after: Side<'a>,
-    size: usize,
-    /// Whether it says something else after than before.
-    pub changes: bool,
+    delta: Delta<'a>,
     /// The pods become open to addresses at large.
     pub opens: bool,
     /// They could resolve names, and cannot any more.
     pub cuts_dns: bool,
-    /// What the changing policy alone says, before and after.
-    own: [Side<'a>; 2],
     places: RefCell<Places<'a>>,
 }
 
 /// The namespaces for whose pods something changes, as far as they were looked for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Places<'a> {
     found: Vec<Rc<Place<'a>>>,
     /// How many namespaces were looked at.
@@ -45,11 +45,12 @@ pub(super) enum Next<'a> {
     TooMany,
 }
 
-/// A namespace for whose pods the side says something else after than before.
-#[derive(Debug)]
+/// A namespace with pods to which something else gets through after than before.
 pub(super) struct Place<'a> {
-    pub namespace: &'a str,
     pub near: [Local<'a>; 2],
+    pub fars: Vec<Far<'a>>,
+    /// Whether it is the policy's own.
+    pub own: bool,
     pub size: usize,
 }
 
@@ -147,7 +148,7 @@ impl<'a, 'b> Outlooks<'a, 'b> {
         before: Side<'a>,
         after: Side<'a>,
     ) -> Rc<Outlook<'a>> {
-        let (_, selects_before, selects_after) = &selecting;
+        let (others, selects_before, selects_after) = &selecting;
         let change = &self.around.change;
         let rules = |policy: Option<&'a Policy>, selects: bool| -> &'a [Rule] {
             let policy = policy.filter(|_| selects);
@@ -155,19 +156,27 @@ impl<'a, 'b> Outlooks<'a, 'b> {
                 .and_then(|policy| policy.rules(direction))
                 .unwrap_or_default()
         };
+        let own = [
+            rules(change.before, *selects_before),
+            rules(change.after, *selects_after),
+        ];
         // What the others say is the same on both sides.
-        let changes = before.isolated != after.isolated
-            || rules(change.before, *selects_before) != rules(change.after, *selects_after);
+        let changes = before.isolated != after.isolated || own[0] != own[1];
+        let delta = if before.isolated != after.isolated {
+            Delta::Everything
+        } else {
+            let others = others.iter().filter_map(|index| self.around.others.get(*index));
+            let others = others.filter_map(|policy| policy.rules(direction)).flatten();
+            Delta::between(own[0], own[1], &others.collect::<Vec<_>>())
+        };
         let reached = |side: &Side<'_>| dns::reached(self.around.cluster, self.dns(), side);
         let outlook = Rc::new(Outlook {
-            changes,
+            direction,
             opens: changes && world::opens(&before, &after),
             cuts_dns: changes && direction == Direction::Egress && reached(&before) && !reached(&after),
-            size: before.size() + after.size(),
             before,
             after,
-            own: [(change.before, selects_before), (change.after, selects_after)]
-                .map(|(policy, selects)| Side::of(policy.filter(|_| *selects).into_iter(), direction)),
+            delta,
             places: RefCell::default(),
         });
         self.known.insert((direction, selecting), Rc::clone(&outlook));
@@ -176,19 +185,27 @@ impl<'a, 'b> Outlooks<'a, 'b> {
 }
 
 impl<'a> Outlook<'a> {
-    /// One after the other, the namespaces for whose pods it says something else after than before. They are looked for as they are
-    /// asked for.
+    /// Whether it may let other connections of pods through after than before.
+    pub fn changes(&self) -> bool {
+        !self.delta.is_nothing()
+    }
+
+    /// One after the other, the namespaces with pods to which something else gets through after than before. They are looked for as
+    /// they are asked for.
     pub fn place(&self, number: usize, around: &Around<'a>, effort: &mut Effort) -> Next<'a> {
         let mut places = self.places.borrow_mut();
         while places.found.len() <= number {
-            let Some(namespace) = around.namespaces.get(places.looked_at).copied() else {
+            let Some(neighbour) = around.neighbours.get(places.looked_at) else {
                 return Next::End;
             };
-            if !effort.place(self.size) {
+            if !effort.place(self.delta.size()) {
                 return Next::TooMany;
             }
+            let Ok(found) = self.look_at(neighbour, around, effort) else {
+                return Next::TooMany;
+            };
             places.looked_at += 1;
-            places.found.extend(self.look_at(namespace, around).map(Rc::new));
+            places.found.extend(found.map(Rc::new));
         }
         match places.found.get(number) {
             Some(place) => Next::Place(Rc::clone(place)),
@@ -196,18 +213,73 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    fn look_at(&self, namespace: &'a str, around: &Around<'a>) -> Option<Place<'a>> {
-        let labels = around.cluster.namespace_labels(namespace);
-        let [before, after] = [&self.own[0], &self.own[1]].map(|side| side.towards(namespace, labels));
-        if self.before.isolated == self.after.isolated && before.opens_as(&after) {
-            return None; // what the others say is the same before and after
+    fn look_at(
+        &self,
+        neighbour: &Neighbour<'a>,
+        around: &Around<'a>,
+        effort: &mut Effort,
+    ) -> Result<Option<Place<'a>>, TooMuch> {
+        let Neighbour { name, labels, .. } = *neighbour;
+        let here = self.delta.towards(name, labels);
+        if here.is_empty() {
+            return Ok(None);
         }
-        let near = [&self.before, &self.after].map(|side| side.towards(namespace, labels));
+        let own = name == around.change.key.namespace;
+        let gate = around.gate(neighbour, self.direction.opposite());
+        // A name of a port is looked up where a connection ends.
+        let names = match self.direction {
+            Direction::Ingress => around.names(),
+            Direction::Egress => neighbour.names(),
+        };
+        if !effort.work(gate.size()) {
+            return Err(TooMuch);
+        }
+        if gate.is_shut(&here, names) {
+            return Ok(None);
+        }
+        let fars = self.fars(&gate, &here, neighbour, names, around, effort)?;
+        if fars.is_empty() {
+            return Ok(None);
+        }
+        let near = [&self.before, &self.after].map(|side| side.towards(name, labels));
         let size = near[0].size() + near[1].size();
-        (near[0] != near[1]).then_some(Place {
-            namespace,
+        Ok(Some(Place {
             near,
+            fars,
+            own,
             size,
-        })
+        }))
+    }
+
+    /// The pods there to which something that changes may get through, one for all that are alike.
+    fn fars(
+        &self,
+        gate: &Gate<'a>,
+        here: &[Here<'_, '_>],
+        neighbour: &Neighbour<'a>,
+        names: &PortNames,
+        around: &Around<'a>,
+        effort: &mut Effort,
+    ) -> Result<Vec<Far<'a>>, TooMuch> {
+        let size = here.iter().map(Here::size).sum::<usize>() + gate.size();
+        let mut fars: Vec<Far<'a>> = Vec::new();
+        let mut last: Option<&Pod> = None;
+        for (key, pod) in around.cluster.pods.in_namespace(neighbour.name) {
+            if !pod.is_governed() || last.is_some_and(|last| same(last, pod)) {
+                continue;
+            }
+            last = Some(pod);
+            if !effort.work(size) {
+                return Err(TooMuch);
+            }
+            let about: Vec<&Here<'_, '_>> = here.iter().filter(|here| here.is_about(&pod.labels)).collect();
+            if !about.is_empty() {
+                fars.extend(gate.at(key, pod, &about, names));
+            }
+        }
+        Ok(fars)
     }
 }
+
+/// More than may be looked through.
+struct TooMuch;

@@ -95,16 +95,6 @@ impl Local<'_> {
             .sum::<usize>()
     }
 
-    /// Whether what is open, and to whom, is the same.
-    pub fn opens_as(&self, other: &Self) -> bool {
-        self.open == other.open
-    }
-
-    /// Whether it surely opens the same to this pod as another, without a look at the ports that are open.
-    pub fn is_alike(&self, other: &Self, peer: &Pod) -> bool {
-        self.isolated == other.isolated && self.opening(peer).eq(other.opening(peer))
-    }
-
     /// The ports that are open to a pod, by rule.
     fn opening(&self, peer: &Pod) -> impl Iterator<Item = &Ports> {
         let matches =

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::cluster::{ContainerPort, Owner, Phase, Service, ServicePort, TargetPort};
+use crate::cluster::{ContainerPort, Owner, Phase, Pod, Service, ServicePort, TargetPort};
 use crate::port::Protocol;
 use crate::selector::Selector;
 
@@ -95,7 +95,7 @@ fn told_within(cluster: &Cluster, name: &str, spec: Option<&str>, bounds: Bounds
         before: cluster.policies.get(&key),
         after: after.as_ref(),
     };
-    let effect = simulate(cluster, change, bounds);
+    let effect = simulate(cluster, &Outline::of(cluster), change, bounds);
     let lines: Vec<String> = findings(change, &effect)
         .iter()
         .map(|finding| format!("{}: {}", finding.code, finding.message))
@@ -309,7 +309,7 @@ fn a_change_of_the_largest_size_is_worked_out_as_far_as_there_is_time() {
         after: Some(&after),
     };
     let start = std::time::Instant::now();
-    let effect = simulate(&cluster, change, Bounds::default());
+    let effect = simulate(&cluster, &Outline::of(&cluster), change, Bounds::default());
     assert!(
         start.elapsed() < std::time::Duration::from_secs(5),
         "{:?}",

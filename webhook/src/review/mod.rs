@@ -7,13 +7,12 @@
 mod fill_in;
 mod gate;
 mod labels;
+mod memory;
 mod policy;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -24,10 +23,11 @@ use ringfence_netpol::catalogue;
 use ringfence_netpol::cluster::{self, Cluster, Key};
 use ringfence_netpol::finding::{Finding, Severity};
 use ringfence_netpol::guard::{self, REASON};
-use ringfence_netpol::lint::{Known, Survey};
+use ringfence_netpol::lint::Survey;
 use ringfence_netpol::requester::Requester;
 use ringfence_netpol::rollout::{Local, Mode, Silent, weigh};
 use ringfence_netpol::selector::Labels;
+use ringfence_netpol::simulation::{Change, Effect, simulate};
 use ringfence_netpol::standard::{self, SYSTEM_NAMESPACES, judge_standard};
 use serde::de::DeserializeOwned;
 
@@ -37,6 +37,7 @@ use crate::settings::Review;
 pub use fill_in::fill_in;
 pub use gate::gate;
 pub(crate) use labels::Meta;
+pub use memory::Memory;
 
 /// What is judged; the label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,26 +185,50 @@ impl Decision {
     }
 }
 
-/// The cluster as it is in view, with what is known of it already.
+/// The cluster as it is in view, with what is remembered of it.
 #[derive(Debug)]
 pub struct Seen<'a> {
     cluster: &'a Cluster,
-    known: Arc<Known>,
+    memory: Kept<'a>,
+}
+
+#[derive(Debug)]
+enum Kept<'a> {
+    Own(Memory),
+    Shared(&'a Memory),
 }
 
 impl<'a> Seen<'a> {
     /// A cluster of which nothing is known yet.
     pub fn of(cluster: &'a Cluster) -> Self {
-        Self::knowing(cluster, Arc::new(Known::of(cluster)))
+        Self {
+            cluster,
+            memory: Kept::Own(Memory::default()),
+        }
     }
 
-    /// A cluster of which this is known, and holds still.
-    pub fn knowing(cluster: &'a Cluster, known: Arc<Known>) -> Self {
-        Self { cluster, known }
+    /// A cluster of which this is remembered.
+    pub fn remembering(cluster: &'a Cluster, memory: &'a Memory) -> Self {
+        Self {
+            cluster,
+            memory: Kept::Shared(memory),
+        }
+    }
+
+    fn memory(&self) -> &Memory {
+        match &self.memory {
+            Kept::Own(memory) => memory,
+            Kept::Shared(memory) => memory,
+        }
     }
 
     fn survey(&self) -> Survey<'a> {
-        Survey::knowing(self.cluster, Arc::clone(&self.known))
+        Survey::knowing(self.cluster, self.memory().known(self.cluster))
+    }
+
+    fn simulate(&self, change: Change<'_>, settings: &Review) -> Effect {
+        let outline = self.memory().outline(self.cluster);
+        simulate(self.cluster, &outline, change, settings.simulation.bounds())
     }
 }
 
