@@ -23,11 +23,9 @@ use ringfence_netpol::catalogue;
 use ringfence_netpol::cluster::{self, Cluster, Key};
 use ringfence_netpol::finding::{Finding, Severity};
 use ringfence_netpol::guard::{self, REASON};
-use ringfence_netpol::lint::Survey;
 use ringfence_netpol::requester::Requester;
 use ringfence_netpol::rollout::{Local, Mode, Silent, weigh};
 use ringfence_netpol::selector::Labels;
-use ringfence_netpol::simulation::{Change, Effect, simulate};
 use ringfence_netpol::standard::{self, SYSTEM_NAMESPACES, judge_standard};
 use serde::de::DeserializeOwned;
 
@@ -37,7 +35,7 @@ use crate::settings::Review;
 pub use fill_in::fill_in;
 pub use gate::gate;
 pub(crate) use labels::Meta;
-pub use memory::Memory;
+pub use memory::{Memory, Seen};
 
 /// What is judged; the label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,53 +180,6 @@ impl Decision {
             self.early || (!labels && catalogue::entry(finding.code).is_some_and(|entry| entry.needs_cluster))
         };
         self.unreadable.is_none() && !self.allowed() && self.denials().all(from_view)
-    }
-}
-
-/// The cluster as it is in view, with what is remembered of it.
-#[derive(Debug)]
-pub struct Seen<'a> {
-    cluster: &'a Cluster,
-    memory: Kept<'a>,
-}
-
-#[derive(Debug)]
-enum Kept<'a> {
-    Own(Memory),
-    Shared(&'a Memory),
-}
-
-impl<'a> Seen<'a> {
-    /// A cluster of which nothing is known yet.
-    pub fn of(cluster: &'a Cluster) -> Self {
-        Self {
-            cluster,
-            memory: Kept::Own(Memory::default()),
-        }
-    }
-
-    /// A cluster of which this is remembered.
-    pub fn remembering(cluster: &'a Cluster, memory: &'a Memory) -> Self {
-        Self {
-            cluster,
-            memory: Kept::Shared(memory),
-        }
-    }
-
-    fn memory(&self) -> &Memory {
-        match &self.memory {
-            Kept::Own(memory) => memory,
-            Kept::Shared(memory) => memory,
-        }
-    }
-
-    fn survey(&self) -> Survey<'a> {
-        Survey::knowing(self.cluster, self.memory().known(self.cluster))
-    }
-
-    fn simulate(&self, change: Change<'_>, settings: &Review) -> Effect {
-        let outline = self.memory().outline(self.cluster);
-        simulate(self.cluster, &outline, change, settings.simulation.bounds())
     }
 }
 
