@@ -6,7 +6,7 @@ use super::far::Gate;
 use super::outline::{NO_NAMES, Outline, PortNames, Selected, Whole};
 use super::{Bounds, Change, FUTURE};
 use crate::cluster::{Cluster, Pod};
-use crate::policy::{Direction, Policy};
+use crate::policy::{Direction, Policy, Port};
 use crate::selector::{Condition, Labels, Selector};
 
 /// The policies before and after.
@@ -36,6 +36,11 @@ impl<'a> Neighbour<'a> {
     /// What the names of ports stand for on its pods.
     pub fn names(&self) -> &'a PortNames {
         self.whole.map_or(NO_NAMES, Whole::names)
+    }
+
+    /// How much there is to look through in a direction.
+    pub fn size(&self, direction: Direction) -> usize {
+        self.whole.map_or(1, |whole| whole.size(direction))
     }
 }
 
@@ -84,6 +89,21 @@ impl<'a> Around<'a> {
     pub fn selected(&self, pod: &Pod) -> bool {
         let selects = |policy: Option<&Policy>| policy.is_some_and(|policy| policy.pods.matches(&pod.labels));
         selects(self.change.before) || selects(self.change.after)
+    }
+
+    /// Whether another namespace as a whole is closed in a direction to what changes.
+    pub fn is_shut(
+        &self,
+        neighbour: &Neighbour<'a>,
+        direction: Direction,
+        changed: &[Option<&[&Port]>],
+        names: &PortNames,
+    ) -> bool {
+        let whole = neighbour
+            .whole
+            .filter(|_| neighbour.name != self.change.key.namespace);
+        let selected = &mut self.selected.borrow_mut();
+        whole.is_some_and(|whole| whole.is_shut(direction, selected, changed, names))
     }
 
     /// What a namespace lets through in a direction of the policy's own.

@@ -2,12 +2,12 @@
 //!
 //! It may name more than really differs, and never less. So what it leaves out need not be looked at.
 
-use super::side::is_of;
+use super::side::{is_of, listed};
 use crate::policy::{Peer, Peers, Port, Ports, Rule};
 use crate::selector::{Labels, Selector};
 
 /// How many comparisons are made to find out what two policies have in common. What is larger is taken to differ as a whole.
-const COMPARED: usize = 4096;
+const COMPARED: usize = 16_384;
 
 /// What differs towards pods. Blocks of addresses are about what is outside.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ pub(super) struct Here<'a, 'b> {
 impl<'a> Delta<'a> {
     /// Between the rules of one policy, beside the rules of others that say the same before and after.
     pub fn between(before: &'a [Rule], after: &'a [Rule], others: &[&Rule]) -> Self {
-        let (before, after) = if before.len().saturating_mul(after.len()) > COMPARED {
+        let compared = before.iter().map(size).sum::<usize>().saturating_mul(after.len());
+        let (before, after) = if compared > COMPARED {
             (before.iter().collect(), after.iter().collect())
         } else {
             (beside(before, after), beside(after, before))
@@ -85,6 +86,27 @@ impl<'a> Delta<'a> {
                     .sum::<usize>()
             }
         }
+    }
+
+    /// The ports of what is about pods of a namespace, as [`Self::towards`] has them.
+    pub fn ports_towards<'b>(
+        &'b self,
+        namespace: &'b str,
+        labels: Option<&'b Labels>,
+    ) -> impl Iterator<Item = Option<&'b [&'a Port]>> + 'b {
+        let (all, pieces) = match self {
+            Self::Everything => (Some(None), [].as_slice()),
+            Self::These(pieces) => (None, pieces.as_slice()),
+        };
+        let here = move |piece: &&Piece<'a>| {
+            let looks = |peer: &Peer| match peer {
+                Peer::Pods { namespaces, .. } => is_of(namespaces, namespace, labels),
+                Peer::Block(_) => false,
+            };
+            piece.peers.is_none_or(|peers| peers.iter().any(looks))
+        };
+        let some = pieces.iter().filter(here).map(|piece| piece.ports.as_deref());
+        all.into_iter().chain(some)
     }
 
     /// What is about the pods of a namespace; `labels` are the namespace's, `None` while it is not known.
@@ -197,6 +219,15 @@ fn atoms<'a>(rules: &[&'a Rule]) -> Option<Vec<Atom<'a>>> {
         }
     }
     Some(atoms)
+}
+
+/// How much of a rule there is to compare.
+fn size(rule: &Rule) -> usize {
+    let peers = match &rule.peers {
+        Peers::Any => 1,
+        Peers::Of(peers) => peers.len(),
+    };
+    1 + peers + listed(&rule.ports)
 }
 
 /// How many pieces a rule has.

@@ -3,14 +3,14 @@
 use super::around::Around;
 use super::delta::Here;
 use super::outline::PortNames;
-use super::side::{is_of, resolved};
+use super::side::{is_of, listed, resolved};
 use crate::cluster::{Key, Pod};
 use crate::policy::{Direction, Peer, Peers, Policy, Port, Ports};
 use crate::port::{PortRange, PortSet};
 use crate::selector::Selector;
 
-/// How many ports of a change are compared with those that a namespace opens. Beyond, they are taken to meet.
-const COMPARED: usize = 4096;
+/// How often ports of a change are compared with those of one rule. Beyond, they are taken to meet.
+const COMPARED: usize = 256;
 
 /// What the policies of one namespace let through in one direction, as far as it is about the pods of another, or about its own. Where
 /// there is none, everything gets through.
@@ -57,17 +57,15 @@ impl<'a> Opening<'a> {
             when: [true, true],
         }
     }
+}
 
-    /// Whether it opens a port that a change is about.
-    fn meets(&self, changed: Option<&[&Port]>, names: &PortNames) -> bool {
-        let (Some(changed), Ports::Of(own)) = (changed, self.ports) else {
-            return !matches!(self.ports, Ports::Of(own) if own.is_empty());
-        };
-        changed.len().saturating_mul(own.len()) > COMPARED
-            || own
-                .iter()
-                .any(|own| changed.iter().any(|port| meet(own, port, names)))
-    }
+/// Whether ports that a rule opens may be among those that a change is about; `None`: any may.
+pub(super) fn opens(ports: &Ports, changed: Option<&[&Port]>, names: &PortNames) -> bool {
+    let (Some(changed), Ports::Of(own)) = (changed, ports) else {
+        return !matches!(ports, Ports::Of(own) if own.is_empty());
+    };
+    let among = |port: &Port| changed.iter().any(|changed| meet(port, changed, names));
+    changed.len().saturating_mul(own.len()) > COMPARED || own.iter().any(among)
 }
 
 /// Whether two ports may be one on some pod.
@@ -135,15 +133,6 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// Whether nothing that changes gets through here, to whichever pod.
-    pub fn is_shut(&self, changed: &[Here<'_, '_>], names: &PortNames) -> bool {
-        self.closed
-            && !self
-                .openings
-                .iter()
-                .any(|opening| changed.iter().any(|here| opening.meets(here.ports, names)))
-    }
-
     /// How much there is to look through for one pod.
     pub fn size(&self) -> usize {
         1 + self.isolating.len() + self.openings.len()
@@ -161,7 +150,7 @@ impl<'a> Gate<'a> {
         let always = self.closed || self.isolating.iter().any(|policy| selects(policy));
         let isolated = self.changing.map(|policy| always || policy.is_some_and(selects));
         let openings = self.openings.iter().filter(|opening| selects(opening.policy));
-        let meets = |opening: &Opening<'_>| here.iter().any(|here| opening.meets(here.ports, names));
+        let meets = |opening: &Opening<'_>| here.iter().any(|here| opens(opening.ports, here.ports, names));
         if isolated == [true, true] && !openings.clone().any(meets) {
             return None;
         }
@@ -170,7 +159,10 @@ impl<'a> Gate<'a> {
             key,
             pod,
             isolated,
-            size: 1 + openings.len(),
+            size: 1 + openings
+                .iter()
+                .map(|opening| 1 + listed(opening.ports))
+                .sum::<usize>(),
             openings,
         })
     }

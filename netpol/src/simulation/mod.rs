@@ -127,10 +127,20 @@ pub fn simulate(cluster: &Cluster, outline: &Outline, change: Change<'_>, bounds
     let around = Around::new(cluster, outline, change, bounds);
     let mut effort = Effort::of(bounds);
     let groups = groups(cluster, change.key.namespace.as_str());
+    let mut outlooks = Outlooks::new(&around);
     let affected: Vec<usize> = (0..groups.len())
         .filter(|index| groups.get(*index).is_some_and(|group| around.selected(group.pod)))
         .collect();
-    let mut outlooks = Outlooks::new(&around);
+    let mut selecting = Vec::with_capacity(affected.len());
+    for group in affected.iter().filter_map(|index| groups.get(*index)) {
+        match outlooks.selecting(group.pod, &mut effort) {
+            Some(policies) => selecting.push(policies),
+            None => {
+                effect.incomplete = true;
+                break;
+            }
+        }
+    }
     let mut looks: Vec<(Direction, usize, Rc<Outlook<'_>>)> = Vec::new();
     for direction in Direction::BOTH {
         // A policy may be there before its pods: what it means for these is worked out first, and in any case.
@@ -139,9 +149,9 @@ pub fn simulate(cluster: &Cluster, outline: &Outline, change: Change<'_>, bounds
             .iter()
             .map(|(_, pod)| outlooks.surely(pod, direction, &mut effort))
             .collect();
-        for index in &affected {
+        for (index, policies) in affected.iter().zip(&selecting) {
             let Some(group) = groups.get(*index) else { continue };
-            let Some(outlook) = outlooks.of(group.pod, direction, &mut effort) else {
+            let Some(outlook) = outlooks.of(policies, direction, &mut effort) else {
                 effect.incomplete = true;
                 break;
             };

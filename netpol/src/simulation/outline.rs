@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::far::{Gate, Opening};
+use super::far::{Gate, Opening, opens};
 use crate::cluster::{Changes, Cluster, Key};
-use crate::policy::{Direction, Namespaces, Peer, Peers, Policy, Rule};
+use crate::policy::{Direction, Namespaces, Peer, Peers, Policy, Port, Ports};
 use crate::port::{PortRange, PortSet, Protocol};
 use crate::selector::{Labels, Selector};
 
@@ -169,26 +169,25 @@ impl Whole {
         self.ingress.isolating.is_empty() && self.egress.isolating.is_empty() && self.names.0.is_empty()
     }
 
+    /// Whether it is closed in a direction to all that changes for the pods of one other namespace, on ports that are named here.
+    pub fn is_shut(
+        &self,
+        direction: Direction,
+        selected: &mut Selected<'_>,
+        changed: &[Option<&[&Port]>],
+        names: &PortNames,
+    ) -> bool {
+        let openness = self.openness(direction);
+        let mut opened = openness.towards(direction, selected);
+        let gets_through = |ports: &Ports| changed.iter().any(|changed| opens(ports, *changed, names));
+        openness.closed && !opened.any(|(_, _, ports)| gets_through(ports))
+    }
+
     /// What it lets through in a direction, as far as it is about the pods of one other namespace.
     pub fn towards<'a>(&'a self, direction: Direction, selected: &mut Selected<'_>) -> Gate<'a> {
-        let openness = match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
-        };
-        let openings = openness.openings.iter();
-        let openings = openings.filter(|opening| opening.namespaces.is_none_or(|number| selected.is(number)));
-        let openings = openings.filter_map(|opening| {
-            let policy = openness.isolating.get(opening.policy)?;
-            let rule: &Rule = policy.rules(direction)?.get(opening.rule)?;
-            let pods = match (&rule.peers, opening.peer) {
-                (Peers::Of(peers), Some(peer)) => match peers.get(peer)? {
-                    Peer::Pods { pods, .. } => Some(pods),
-                    Peer::Block(_) => return None,
-                },
-                _ => None,
-            };
-            Some(Opening::always(policy, pods, &rule.ports))
-        });
+        let openness = self.openness(direction);
+        let openings = openness.towards(direction, selected);
+        let openings = openings.map(|(policy, pods, ports)| Opening::always(policy, pods, ports));
         Gate {
             closed: openness.closed,
             isolating: match openness.closed {
@@ -199,9 +198,43 @@ impl Whole {
             openings: openings.collect(),
         }
     }
+
+    /// How many peers there are in a direction that may be of another namespace.
+    pub fn size(&self, direction: Direction) -> usize {
+        1 + self.openness(direction).openings.len()
+    }
+
+    fn openness(&self, direction: Direction) -> &Openness {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
 }
 
 impl Openness {
+    /// What is about the pods of one other namespace: whose rule it is, for which pods there (`None`: all), and on which ports.
+    fn towards<'a>(
+        &'a self,
+        direction: Direction,
+        selected: &mut Selected<'_>,
+    ) -> impl Iterator<Item = (&'a Policy, Option<&'a Selector>, &'a Ports)> {
+        let openings = self.openings.iter();
+        let about = openings.filter(|opening| opening.namespaces.is_none_or(|number| selected.is(number)));
+        about.filter_map(move |opening| {
+            let policy = self.isolating.get(opening.policy)?;
+            let rule = policy.rules(direction)?.get(opening.rule)?;
+            let pods = match (&rule.peers, opening.peer) {
+                (Peers::Of(peers), Some(peer)) => match peers.get(peer)? {
+                    Peer::Pods { pods, .. } => Some(pods),
+                    Peer::Block(_) => return None,
+                },
+                _ => None,
+            };
+            Some((policy.as_ref(), pods, &rule.ports))
+        })
+    }
+
     fn of(isolating: Vec<Arc<Policy>>, direction: Direction, selectors: &mut Selectors) -> Self {
         let mut openings = Vec::new();
         for (policy, isolates) in isolating.iter().enumerate() {

@@ -14,7 +14,7 @@ use super::outline::PortNames;
 use super::side::{Local, Side};
 use super::world;
 use crate::cluster::Pod;
-use crate::policy::{Direction, Policy, Rule};
+use crate::policy::{Direction, Policy, Port, Rule};
 
 /// The side of such pods in one direction, before and after.
 pub(super) struct Outlook<'a> {
@@ -55,7 +55,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Which policies select a pod: the indices of the others, and whether the changing one does before, and after.
-type Selecting = (Vec<usize>, bool, bool);
+pub(super) type Selecting = Rc<(Vec<usize>, bool, bool)>;
 
 /// The outlooks that are known.
 pub(super) struct Outlooks<'a, 'b> {
@@ -63,7 +63,8 @@ pub(super) struct Outlooks<'a, 'b> {
     dns: OnceCell<Vec<Endpoint<'a>>>,
     /// What it takes to compare a pod with all policies.
     weight: usize,
-    known: BTreeMap<(Direction, Selecting), Rc<Outlook<'a>>>,
+    /// By the directions, and the policies that select their pods.
+    known: [BTreeMap<Selecting, Rc<Outlook<'a>>>; 2],
 }
 
 impl<'a, 'b> Outlooks<'a, 'b> {
@@ -80,51 +81,58 @@ impl<'a, 'b> Outlooks<'a, 'b> {
             weight: policies
                 .map(|policy| 1 + policy.pods.requirements().count())
                 .sum(),
-            known: BTreeMap::new(),
+            known: <[BTreeMap<_, _>; 2]>::default(),
         }
     }
 
-    /// That of a pod; `None` if it would take too long to know.
-    pub fn of(&mut self, pod: &Pod, direction: Direction, effort: &mut Effort) -> Option<Rc<Outlook<'a>>> {
-        if !effort.work(self.weight) {
-            return None;
-        }
-        let key = (direction, self.selecting(pod));
-        if let Some(known) = self.known.get(&key) {
+    /// Which policies select a pod; `None` if it would take too long to know.
+    pub fn selecting(&self, pod: &Pod, effort: &mut Effort) -> Option<Selecting> {
+        effort.work(self.weight).then(|| self.policies_of(pod))
+    }
+
+    /// What it means for pods that these policies select; `None` if it would take too long to know.
+    pub fn of(
+        &mut self,
+        selecting: &Selecting,
+        direction: Direction,
+        effort: &mut Effort,
+    ) -> Option<Rc<Outlook<'a>>> {
+        if let Some(known) = self.known[direction as usize].get(selecting) {
             return Some(Rc::clone(known));
         }
-        let [before, after] = self.sides(&key.1, direction);
+        let [before, after] = self.sides(selecting, direction);
         if !effort.work(self.cost(&before, &after, direction)) {
             return None;
         }
-        Some(self.learn(key, before, after))
+        Some(self.learn(Rc::clone(selecting), direction, before, after))
     }
 
-    /// The same, however long it takes.
+    /// The same for a pod, however long it takes.
     pub fn surely(&mut self, pod: &Pod, direction: Direction, effort: &mut Effort) -> Rc<Outlook<'a>> {
-        let key = (direction, self.selecting(pod));
-        let [before, after] = self.sides(&key.1, direction);
+        let selecting = self.policies_of(pod);
+        let [before, after] = self.sides(&selecting, direction);
         effort.surely(self.weight + self.cost(&before, &after, direction));
-        self.learn(key, before, after)
+        self.learn(selecting, direction, before, after)
     }
 
     fn dns(&self) -> &[Endpoint<'a>] {
         self.dns.get_or_init(|| dns::endpoints(self.around.cluster))
     }
 
-    fn selecting(&self, pod: &Pod) -> Selecting {
+    fn policies_of(&self, pod: &Pod) -> Selecting {
         let selects = |policy: Option<&Policy>| policy.is_some_and(|policy| policy.pods.matches(&pod.labels));
         let others = self.around.others.iter().enumerate();
         let others = others.filter(|(_, policy)| selects(Some(policy)));
         let change = &self.around.change;
-        (
+        Rc::new((
             others.map(|(index, _)| index).collect(),
             selects(change.before),
             selects(change.after),
-        )
+        ))
     }
 
-    fn sides(&self, (others, before, after): &Selecting, direction: Direction) -> [Side<'a>; 2] {
+    fn sides(&self, selecting: &Selecting, direction: Direction) -> [Side<'a>; 2] {
+        let (others, before, after) = &**selecting;
         let change = &self.around.change;
         [(change.before, before), (change.after, after)].map(|(changing, selects)| {
             let others = others
@@ -144,11 +152,12 @@ impl<'a, 'b> Outlooks<'a, 'b> {
 
     fn learn(
         &mut self,
-        (direction, selecting): (Direction, Selecting),
+        selecting: Selecting,
+        direction: Direction,
         before: Side<'a>,
         after: Side<'a>,
     ) -> Rc<Outlook<'a>> {
-        let (others, selects_before, selects_after) = &selecting;
+        let (others, selects_before, selects_after) = &*selecting;
         let change = &self.around.change;
         let rules = |policy: Option<&'a Policy>, selects: bool| -> &'a [Rule] {
             let policy = policy.filter(|_| selects);
@@ -179,7 +188,7 @@ impl<'a, 'b> Outlooks<'a, 'b> {
             delta,
             places: RefCell::default(),
         });
-        self.known.insert((direction, selecting), Rc::clone(&outlook));
+        self.known[direction as usize].insert(selecting, Rc::clone(&outlook));
         outlook
     }
 }
@@ -220,23 +229,25 @@ impl<'a> Outlook<'a> {
         effort: &mut Effort,
     ) -> Result<Option<Place<'a>>, TooMuch> {
         let Neighbour { name, labels, .. } = *neighbour;
-        let here = self.delta.towards(name, labels);
-        if here.is_empty() {
+        let changed: Vec<Option<&[&Port]>> = self.delta.ports_towards(name, labels).collect();
+        if changed.is_empty() {
             return Ok(None);
         }
-        let own = name == around.change.key.namespace;
-        let gate = around.gate(neighbour, self.direction.opposite());
         // A name of a port is looked up where a connection ends.
         let names = match self.direction {
             Direction::Ingress => around.names(),
             Direction::Egress => neighbour.names(),
         };
-        if !effort.work(gate.size()) {
+        let opposite = self.direction.opposite();
+        if !effort.place(neighbour.size(opposite).saturating_mul(changed.len())) {
             return Err(TooMuch);
         }
-        if gate.is_shut(&here, names) {
-            return Ok(None);
+        if around.is_shut(neighbour, opposite, &changed, names) {
+            return Ok(None); // mostly it is here that a whole namespace is passed over
         }
+        let here = self.delta.towards(name, labels);
+        let gate = around.gate(neighbour, opposite);
+        let own = name == around.change.key.namespace;
         let fars = self.fars(&gate, &here, neighbour, names, around, effort)?;
         if fars.is_empty() {
             return Ok(None);

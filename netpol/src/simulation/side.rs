@@ -79,7 +79,8 @@ pub(super) fn is_of(namespaces: &Namespaces, name: &str, labels: Option<&Labels>
     }
 }
 
-fn listed(ports: &Ports) -> usize {
+/// How many ports are named.
+pub(super) fn listed(ports: &Ports) -> usize {
     match ports {
         Ports::Any => 0,
         Ports::Of(list) => list.len(),
