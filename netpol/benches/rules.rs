@@ -18,7 +18,7 @@ use ringfence_netpol::explain::explain;
 use ringfence_netpol::lint::{Known, Severities, Survey, judge};
 use ringfence_netpol::policy::Policy;
 use ringfence_netpol::port::{Protocol, Transport};
-use ringfence_netpol::simulation::{Bounds, Change, simulate};
+use ringfence_netpol::simulation::{Bounds, Change, Outline, simulate};
 use serde_json::{Value, json};
 
 /// Where what is changed is, in which namespace the node has a pod.
@@ -161,6 +161,7 @@ fn admission(criterion: &mut Criterion, cluster: &Cluster) {
             judge(&next.next().unwrap().1, None, Some(&survey), &severities)
         });
     });
+    let outline = Outline::of(cluster);
     criterion.bench_function("simulate", |b| {
         b.iter(|| {
             let (before, after) = next.next().unwrap();
@@ -170,7 +171,7 @@ fn admission(criterion: &mut Criterion, cluster: &Cluster) {
                 before: Some(&before),
                 after: Some(&after),
             };
-            simulate(cluster, change, Bounds::default())
+            simulate(cluster, &outline, change, Bounds::default())
         });
     });
 }

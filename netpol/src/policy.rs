@@ -28,6 +28,14 @@ pub enum Direction {
 impl Direction {
     pub const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
 
+    /// Which way it is, seen from the other end.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
+
     /// The field of the specification that holds this direction's rules.
     pub fn field(self) -> &'static str {
         match self {

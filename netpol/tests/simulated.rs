@@ -6,11 +6,13 @@ mod arbitrary;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arbitrary::event::event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::prelude::*;
 use ringfence_netpol::cluster::{Cluster, Observed};
 use ringfence_netpol::connections::{Connections, End, Options};
 use ringfence_netpol::port::{PortSet, Protocol, Transport};
-use ringfence_netpol::simulation::{Bounds, Change, simulate};
+use ringfence_netpol::simulation::{Bounds, Change, Effect, Outline, simulate};
 
 type Pair = (String, String);
 
@@ -66,7 +68,7 @@ proptest! {
         };
         let bounds = Bounds { pairs: usize::MAX, pods: usize::MAX, counted: usize::MAX, told: usize::MAX };
         let change = Change { key: &key, before: old.as_ref(), after: new.as_ref() };
-        let effect = simulate(before, change, bounds);
+        let effect = simulate(before, &Outline::of(before), change, bounds);
         let (before, after) = (connections(before), connections(after));
         let pairs = |tally: &ringfence_netpol::simulation::Tally| -> BTreeSet<Pair> {
             assert_eq!(tally.count, tally.first.len());
@@ -88,6 +90,57 @@ proptest! {
                 }
             }
             prop_assert!(!one.ports.to_string().is_empty());
+        }
+    }
+}
+
+/// The change of a policy that is there, or of one that is not, to what another says.
+fn changed(cluster: &Cluster, object: &NetworkPolicy, bounds: Bounds, outline: &Outline) -> Effect {
+    let (key, after) = (object.key(), object.observe());
+    let change = Change {
+        key: &key,
+        before: cluster.policies.get(&key),
+        after: Some(&after),
+    };
+    simulate(cluster, outline, change, bounds)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn an_outline_that_followed_the_cluster_is_as_good_as_a_new_one(
+        objects in arbitrary::objects(),
+        events in prop::collection::vec(event(), 1..12),
+    ) {
+        prop_assume!(!objects.policies.is_empty());
+        let mut cluster = objects.cluster();
+        let mut followed = Outline::of(&cluster);
+        for event in &events {
+            event.apply(&mut cluster);
+            followed.follow(&cluster);
+            prop_assert!(followed.holds(&cluster));
+            for object in &objects.policies {
+                let of = |outline: &Outline| changed(&cluster, object, Bounds::default(), outline);
+                prop_assert_eq!(of(&followed), of(&Outline::of(&cluster)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_all_is_said_to_be_not_all(objects in arbitrary::objects(), pairs in 0..6_usize, counted in 1..6_usize) {
+        let cluster = objects.cluster();
+        let outline = Outline::of(&cluster);
+        for object in &objects.policies {
+            let mut turned = object.clone();
+            turned.metadata.name = Some("new".to_owned());
+            let all = changed(&cluster, &turned, Bounds { counted: usize::MAX, ..Bounds::default() }, &outline);
+            let some = changed(&cluster, &turned, Bounds { pairs, counted, ..Bounds::default() }, &outline);
+            prop_assert!(!all.incomplete);
+            prop_assert!(some.opened.count <= all.opened.count && some.cut.count <= all.cut.count);
+            if !some.incomplete {
+                prop_assert_eq!(some, all);
+            }
         }
     }
 }

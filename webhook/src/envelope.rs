@@ -100,7 +100,16 @@ impl Error {
     }
 }
 
-/// The outermost object. Its request is looked into only once the rest is right.
+/// A body as nearly all are.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Plain {
+    api_version: String,
+    kind: String,
+    request: Request,
+}
+
+/// The outermost object of a body with which something is wrong. Its request is looked into only once the rest is right.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
@@ -130,6 +139,20 @@ pub fn uid(beginning: &[u8]) -> Option<String> {
 /// # Errors
 /// If the body is no AdmissionReview of version 1 with a request.
 pub fn open(body: &[u8]) -> Result<Request, Error> {
+    // What is right is read in one go; only of what is not it is asked what.
+    match serde_json::from_slice::<Plain>(body) {
+        Ok(Plain {
+            api_version,
+            kind,
+            request,
+        }) if kind == META_KIND && api_version == META_API_VERSION_V1 && !request.uid.is_empty() => {
+            Ok(request)
+        }
+        _ => examine(body),
+    }
+}
+
+fn examine(body: &[u8]) -> Result<Request, Error> {
     let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|e| {
         if e.is_data() {
             Error::NotAReview {

@@ -15,8 +15,6 @@ use axum::routing::post;
 use axum::{Json, Router};
 use http_body_util::BodyExt as _;
 use kube::core::admission::AdmissionResponse;
-use ringfence_netpol::cluster::Cluster;
-use ringfence_netpol::lint::Known;
 use ringfence_netpol::rollout::Mode;
 use ringfence_runtime::view::{Progress, View};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -26,7 +24,7 @@ use tracing::Instrument as _;
 use crate::envelope::{self, Request};
 use crate::intake::{Intake, Room};
 use crate::metrics::Metrics;
-use crate::review::{Decision, Seen, fill_in, gate, hold, review};
+use crate::review::{Decision, Memory, Seen, fill_in, gate, hold, review};
 use crate::settings::{Limits, Review};
 use crate::{answer, audit, traced};
 
@@ -51,7 +49,7 @@ struct Shared {
     metrics: Metrics,
     intake: Arc<Intake>,
     turns: Semaphore,
-    known: ArcSwap<Known>,
+    memory: Memory,
     leaving: AtomicBool,
 }
 
@@ -111,7 +109,7 @@ impl App {
                 metrics,
                 intake,
                 turns,
-                known: ArcSwap::default(),
+                memory: Memory::default(),
                 leaving: AtomicBool::new(false),
             }),
         }
@@ -152,27 +150,17 @@ impl App {
         let Shared {
             view,
             review: settings,
+            memory,
             ..
         } = &*self.shared;
         let settings = settings.load();
         if view.progress().synced() {
             let cluster = view.read();
-            let seen = Seen::knowing(&cluster, self.known(&cluster));
+            let seen = Seen::remembering(&cluster, memory);
             judge(request, &settings, Some(&seen), now())
         } else {
             judge(request, &settings, None, now())
         }
-    }
-
-    /// What is known of the cluster: from the judgements before, unless something changed since.
-    fn known(&self, cluster: &Cluster) -> Arc<Known> {
-        let known = self.shared.known.load_full();
-        if known.holds(cluster) {
-            return known;
-        }
-        let fresh = Arc::new(Known::of(cluster));
-        self.shared.known.store(Arc::clone(&fresh));
-        fresh
     }
 
     /// Judges, and before it refuses by comparison with the cluster gives the view a moment to catch up: a namespace that

@@ -115,12 +115,20 @@ impl<T> Store<T> {
         &'a self,
         namespace: &str,
     ) -> impl Iterator<Item = (&'a Key, &'a T)> + use<'a, T> {
+        self.shared_in_namespace(namespace)
+            .map(|(key, object)| (key, object.as_ref()))
+    }
+
+    /// The same, for who keeps them beyond the next change.
+    pub fn shared_in_namespace<'a>(
+        &'a self,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<T>)> + use<'a, T> {
         let first = Key::new(namespace, "");
         let namespace = namespace.to_owned();
         self.objects
             .range(first..)
             .take_while(move |(key, _)| key.namespace == namespace)
-            .map(|(key, object)| (key, object.as_ref()))
     }
 
     pub fn len(&self) -> usize {

@@ -50,10 +50,10 @@ pub(super) fn examine(peer: &PeerAt, own: &str, cluster: &Cluster, guess: bool) 
             })
         }
         Some(namespaces) => {
-            let within: BTreeSet<&str> = selected(namespaces, cluster).collect();
-            no_pod(peer.pods.as_ref()?, &within, cluster, false, guess)
+            let within = || selected(namespaces, cluster);
+            no_pod(peer.pods.as_ref()?, within, cluster, false, guess)
         }
-        None => no_pod(peer.pods.as_ref()?, &BTreeSet::from([own]), cluster, true, guess),
+        None => no_pod(peer.pods.as_ref()?, || std::iter::once(own), cluster, true, guess),
     };
     cause.map(|cause| DeadPeer {
         peer: peer.clone(),
@@ -70,9 +70,9 @@ fn selected<'a>(selector: &'a Selector, cluster: &'a Cluster) -> impl Iterator<I
         .map(|(key, _)| key.name.as_str())
 }
 
-fn no_pod(
+fn no_pod<'a, I: Iterator<Item = &'a str>>(
     selector: &Selector,
-    within: &BTreeSet<&str>,
+    within: impl Fn() -> I,
     cluster: &Cluster,
     own: bool,
     guess: bool,
@@ -80,9 +80,9 @@ fn no_pod(
     if selector.is_everything() {
         return None;
     }
-    // First where it looks, which is mostly enough: finished pods count, since what ran once (a Job) will run again.
+    // First where it looks, which is mostly enough, and mostly soon: finished pods count, since what ran once (a Job) will run again.
     let mut on_host = false;
-    for name in within {
+    for name in within() {
         for (_, pod) in cluster.pods.in_namespace(name) {
             if selector.matches(&pod.labels) {
                 if !pod.host_network {
@@ -92,6 +92,7 @@ fn no_pod(
             }
         }
     }
+    let within: BTreeSet<&str> = within().collect();
     let anywhere = cluster.pods.iter().filter(|(key, pod)| {
         !pod.host_network && !within.contains(key.namespace.as_str()) && selector.matches(&pod.labels)
     });

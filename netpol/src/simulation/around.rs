@@ -1,8 +1,12 @@
 //! What is around a change: the policies beside it, and the pods that may come.
 
+use std::cell::RefCell;
+
+use super::far::Gate;
+use super::outline::{NO_NAMES, Outline, PortNames, Selected, Whole};
 use super::{Bounds, Change, FUTURE};
 use crate::cluster::{Cluster, Pod};
-use crate::policy::Policy;
+use crate::policy::{Direction, Policy, Port};
 use crate::selector::{Condition, Labels, Selector};
 
 /// The policies before and after.
@@ -14,16 +18,59 @@ pub struct Around<'a> {
     /// Pods that may come, as the policy selects them before or after, by what they are called.
     pub to_come: Vec<(String, Pod)>,
     /// All namespaces, the policy's own first.
-    pub namespaces: Vec<&'a str>,
+    pub neighbours: Vec<Neighbour<'a>>,
     pub bounds: Bounds,
+    /// Which selectors of namespaces select the policy's own.
+    selected: RefCell<Selected<'a>>,
+}
+
+/// A namespace, with what is known of it as a whole.
+#[derive(Clone, Copy)]
+pub struct Neighbour<'a> {
+    pub name: &'a str,
+    pub labels: Option<&'a Labels>,
+    whole: Option<&'a Whole>,
+}
+
+impl<'a> Neighbour<'a> {
+    /// What the names of ports stand for on its pods.
+    pub fn names(&self) -> &'a PortNames {
+        self.whole.map_or(NO_NAMES, Whole::names)
+    }
+
+    /// How much there is to look through in a direction.
+    pub fn size(&self, direction: Direction) -> usize {
+        self.whole.map_or(1, |whole| whole.size(direction))
+    }
 }
 
 impl<'a> Around<'a> {
-    pub fn new(cluster: &'a Cluster, change: Change<'a>, bounds: Bounds) -> Self {
+    pub fn new(cluster: &'a Cluster, outline: &'a Outline, change: Change<'a>, bounds: Bounds) -> Self {
         let own = change.key.namespace.as_str();
-        let all = cluster.namespaces.keys().map(|key| key.name.as_str());
-
-        let policies = cluster.policies.in_namespace(&change.key.namespace);
+        let labels = cluster.namespace_labels(own);
+        let first = Neighbour {
+            name: own,
+            labels,
+            whole: outline.whole(own),
+        };
+        let mut neighbours = vec![first];
+        // Both are in the order of their names.
+        let mut wholes = outline.wholes().peekable();
+        for (key, namespace) in cluster.namespaces.iter() {
+            let name = key.name.as_str();
+            if name == own {
+                continue;
+            }
+            while wholes.next_if(|(other, _)| *other < name).is_some() {}
+            neighbours.push(Neighbour {
+                name,
+                labels: Some(&namespace.labels),
+                whole: wholes
+                    .next_if(|(other, _)| *other == name)
+                    .map(|(_, whole)| whole),
+            });
+        }
+        let policies = cluster.policies.in_namespace(own);
         Self {
             cluster,
             change,
@@ -32,10 +79,9 @@ impl<'a> Around<'a> {
                 .map(|(_, policy)| policy)
                 .collect(),
             to_come: to_come(change),
-            namespaces: std::iter::once(own)
-                .chain(all.filter(|name| *name != own))
-                .collect(),
+            neighbours,
             bounds,
+            selected: RefCell::new(Selected::of(outline, labels)),
         }
     }
 
@@ -45,16 +91,34 @@ impl<'a> Around<'a> {
         selects(self.change.before) || selects(self.change.after)
     }
 
-    /// The policies of a namespace, before and after.
-    pub fn policies(&self, namespace: &str) -> [Vec<&'a Policy>; 2] {
-        if namespace == self.change.key.namespace {
-            [self.change.before, self.change.after]
-                .map(|changed| self.others.iter().copied().chain(changed).collect())
-        } else {
-            let policies = self.cluster.policies.in_namespace(namespace);
-            let policies: Vec<&Policy> = policies.map(|(_, policy)| policy).collect();
-            [policies.clone(), policies]
+    /// Whether another namespace as a whole is closed in a direction to what changes.
+    pub fn is_shut(
+        &self,
+        neighbour: &Neighbour<'a>,
+        direction: Direction,
+        changed: &[Option<&[&Port]>],
+        names: &PortNames,
+    ) -> bool {
+        let whole = neighbour
+            .whole
+            .filter(|_| neighbour.name != self.change.key.namespace);
+        let selected = &mut self.selected.borrow_mut();
+        whole.is_some_and(|whole| whole.is_shut(direction, selected, changed, names))
+    }
+
+    /// What a namespace lets through in a direction of the policy's own.
+    pub fn gate(&self, neighbour: &Neighbour<'a>, direction: Direction) -> Gate<'a> {
+        if neighbour.name == self.change.key.namespace {
+            return Gate::own(self, direction);
         }
+        let selected = &mut self.selected.borrow_mut();
+        let whole = neighbour.whole.map(|whole| whole.towards(direction, selected));
+        whole.unwrap_or_default()
+    }
+
+    /// What the names of ports stand for on the pods of the policy's own namespace.
+    pub fn names(&self) -> &'a PortNames {
+        self.neighbours.first().map_or(NO_NAMES, Neighbour::names)
     }
 }
 

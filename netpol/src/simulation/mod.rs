@@ -2,18 +2,21 @@
 //!
 //! [`crate::connections`] knows everything about a cluster at once, and takes as long as that takes. Here one policy changes, so
 //! only pods that it selects, before or after, can be affected, and only by whom the rules on their side tell apart otherwise than
-//! before. Namespaces for whose pods these rules say the same before and after are passed over whole, and what remains is looked at
-//! up to a [bound](Bounds): a policy that a tenant writes must not make the admission of all others slow.
+//! before: by what is their [`delta`]. A connection needs both ends. So what changes on one side counts only as far as the policies of
+//! the other end let it through too; where a namespace as a whole is closed to it (the [`outline`] says so), or one of its pods, it is passed over.
+//! What remains is looked at pair by pair, up to a [bound](Bounds): a policy that a tenant writes must not make the admission of all
+//! others slow.
 //!
-//! A connection needs both ends. So what the change allows on its side counts only as far as the policies of the other end
-//! allow it too. Blocks of addresses are about what is outside, as in [`crate::connections`].
+//! Blocks of addresses are about what is outside, as in [`crate::connections`].
 
 mod around;
 mod catalogue;
+mod delta;
 mod dns;
 mod effort;
 mod far;
 mod group;
+mod outline;
 mod outlook;
 mod ports;
 mod side;
@@ -25,14 +28,15 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::cluster::{Cluster, Key, Pod};
+use crate::cluster::{Cluster, Key};
 use crate::policy::{Direction, Policy};
 use crate::port::PortSet;
 use around::Around;
 pub use catalogue::CATALOGUE;
 use effort::Effort;
-use far::Fars;
-use group::{Group, groups, same};
+use far::Far;
+use group::{Group, groups};
+pub use outline::Outline;
 use outlook::{Next, Outlook, Outlooks, Place};
 pub use ports::Ports;
 pub use words::findings;
@@ -114,19 +118,29 @@ pub struct Connection {
     pub ports: Ports,
 }
 
-/// Works out what a change does.
-pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect {
+/// Works out what a change does. The outline must [hold](Outline::holds) of the cluster.
+pub fn simulate(cluster: &Cluster, outline: &Outline, change: Change<'_>, bounds: Bounds) -> Effect {
     let mut effect = Effect::default();
     if change.before == change.after {
         return effect;
     }
-    let around = Around::new(cluster, change, bounds);
+    let around = Around::new(cluster, outline, change, bounds);
     let mut effort = Effort::of(bounds);
     let groups = groups(cluster, change.key.namespace.as_str());
+    let mut outlooks = Outlooks::new(&around);
     let affected: Vec<usize> = (0..groups.len())
         .filter(|index| groups.get(*index).is_some_and(|group| around.selected(group.pod)))
         .collect();
-    let mut outlooks = Outlooks::new(&around);
+    let mut selecting = Vec::with_capacity(affected.len());
+    for group in affected.iter().filter_map(|index| groups.get(*index)) {
+        match outlooks.selecting(group.pod, &mut effort) {
+            Some(policies) => selecting.push(policies),
+            None => {
+                effect.incomplete = true;
+                break;
+            }
+        }
+    }
     let mut looks: Vec<(Direction, usize, Rc<Outlook<'_>>)> = Vec::new();
     for direction in Direction::BOTH {
         // A policy may be there before its pods: what it means for these is worked out first, and in any case.
@@ -135,9 +149,9 @@ pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect
             .iter()
             .map(|(_, pod)| outlooks.surely(pod, direction, &mut effort))
             .collect();
-        for index in &affected {
+        for (index, policies) in affected.iter().zip(&selecting) {
             let Some(group) = groups.get(*index) else { continue };
-            let Some(outlook) = outlooks.of(group.pod, direction, &mut effort) else {
+            let Some(outlook) = outlooks.of(policies, direction, &mut effort) else {
                 effect.incomplete = true;
                 break;
             };
@@ -147,7 +161,7 @@ pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect
             if outlook.cuts_dns {
                 effect.without_dns.insert(group.name());
             }
-            if outlook.changes {
+            if outlook.changes() {
                 looks.push((direction, *index, outlook));
             }
         }
@@ -165,7 +179,6 @@ pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect
     let looked_at: BTreeSet<usize> = affected.iter().copied().take(bounds.pods).collect();
     effect.incomplete |= affected.len() > looked_at.len();
     let mut seen: BTreeSet<(usize, usize)> = BTreeSet::new();
-    let mut fars = Fars::default();
     for (direction, index, outlook) in looks.iter().filter(|(_, index, _)| looked_at.contains(index)) {
         let Some(group) = groups.get(*index) else { continue };
         let look = Look {
@@ -175,7 +188,7 @@ pub fn simulate(cluster: &Cluster, change: Change<'_>, bounds: Bounds) -> Effect
             group,
             index: *index,
         };
-        if !look.at_everyone(&groups, &mut seen, &mut fars, &mut effort, &mut effect) {
+        if !look.at_everyone(&groups, &mut seen, &mut effort, &mut effect) {
             effect.incomplete = true;
             break;
         }
@@ -198,87 +211,70 @@ impl<'a> Look<'a, '_> {
         &self,
         own_groups: &[Group<'_>],
         seen: &mut BTreeSet<(usize, usize)>,
-        fars: &mut Fars<'a>,
         effort: &mut Effort,
         effect: &mut Effect,
     ) -> bool {
-        let cluster = self.around.cluster;
-        let own = self.group.key.namespace.as_str();
         for number in 0.. {
             let place = match self.outlook.place(number, self.around, effort) {
                 Next::Place(place) => place,
                 Next::End => break,
                 Next::TooMany => return false,
             };
-            if place.namespace == own {
-                for (index, other) in own_groups.iter().enumerate() {
+            let mut groups = own_groups.iter().enumerate();
+            for far in &place.fars {
+                if place.own {
+                    // Both are in the order of their names, and each group is called by its first pod.
+                    let Some((index, other)) = groups.find(|(_, group)| group.key == far.key) else {
+                        continue;
+                    };
                     let alone = index == self.index && other.pods < 2;
                     let pair = match self.direction {
                         Direction::Ingress => (index, self.index),
                         Direction::Egress => (self.index, index),
                     };
-                    if !alone && seen.insert(pair) && !self.at(other, &place, fars, effort, effect) {
-                        return false;
-                    }
-                }
-            } else {
-                let mut last: Option<&Pod> = None;
-                for (key, pod) in cluster.pods.in_namespace(place.namespace) {
-                    if !pod.is_governed() || last.is_some_and(|last| same(last, pod)) {
+                    if alone || !seen.insert(pair) {
                         continue;
                     }
-                    last = Some(pod);
-                    if !self.at(&Group { key, pod, pods: 1 }, &place, fars, effort, effect) {
-                        return false;
-                    }
+                }
+                if !self.at(far, &place, effort, effect) {
+                    return false;
                 }
             }
         }
         true
     }
 
-    fn at(
-        &self,
-        other: &Group<'_>,
-        place: &Place<'a>,
-        fars: &mut Fars<'a>,
-        effort: &mut Effort,
-        effect: &mut Effect,
-    ) -> bool {
-        let counted = effect.opened.count + effect.cut.count;
-        if counted >= self.around.bounds.counted || !effort.pair(place.size) {
-            return false;
-        }
-        // Only in its own namespace the other end's policies may have changed.
-        let far_changes = place.namespace == self.group.key.namespace;
-        if !far_changes && place.near[0].is_alike(&place.near[1], other.pod) {
-            return true;
-        }
-        let Some(far) = fars.of(self.around, self.direction, place.namespace, effort) else {
-            return false;
-        };
+    fn at(&self, far: &Far<'_>, place: &Place<'a>, effort: &mut Effort, effect: &mut Effect) -> bool {
         if !effort.work(far.size) {
             return false;
         }
         let destination = match self.direction {
             Direction::Ingress => self.group.pod,
-            Direction::Egress => other.pod,
+            Direction::Egress => far.pod,
         };
-        let near = [&place.near[0], &place.near[1]].map(|local| local.ports(other.pod, destination));
-        if near[0] == near[1] && !far_changes {
-            return true;
+        let through = [0, 1].map(|when| far.ports(when, self.group.pod, destination));
+        if through.iter().all(PortSet::is_empty) {
+            return true; // mostly it is here that nothing gets through, and that is soon seen
         }
-        let [before, after] = [0, 1].map(|when| {
-            if near[when].is_empty() {
-                PortSet::empty()
-            } else {
-                near[when].intersection(&far.ports(when, other.pod, self.group.pod, destination))
-            }
+        let counted = effect.opened.count + effect.cut.count;
+        if counted >= self.around.bounds.counted || !effort.pair(place.size) {
+            return false;
+        }
+        let [before, after] = [0, 1].map(|when| match through[when].is_empty() {
+            true => PortSet::empty(),
+            false => place.near[when]
+                .ports(far.pod, destination)
+                .intersection(&through[when]),
         });
+        let other = Group {
+            key: far.key,
+            pod: far.pod,
+            pods: 1,
+        };
         let connection = |ports: Ports| {
             let (from, to) = match self.direction {
-                Direction::Ingress => (other, self.group),
-                Direction::Egress => (self.group, other),
+                Direction::Ingress => (&other, self.group),
+                Direction::Egress => (self.group, &other),
             };
             Connection {
                 from: from.name(),

@@ -79,7 +79,8 @@ pub(super) fn is_of(namespaces: &Namespaces, name: &str, labels: Option<&Labels>
     }
 }
 
-fn listed(ports: &Ports) -> usize {
+/// How many ports are named.
+pub(super) fn listed(ports: &Ports) -> usize {
     match ports {
         Ports::Any => 0,
         Ports::Of(list) => list.len(),
@@ -93,16 +94,6 @@ impl Local<'_> {
         1 + open
             .map(|(ports, selectors)| listed(ports) + selectors.as_ref().map_or(1, Vec::len))
             .sum::<usize>()
-    }
-
-    /// Whether what is open, and to whom, is the same.
-    pub fn opens_as(&self, other: &Self) -> bool {
-        self.open == other.open
-    }
-
-    /// Whether it surely opens the same to this pod as another, without a look at the ports that are open.
-    pub fn is_alike(&self, other: &Self, peer: &Pod) -> bool {
-        self.isolated == other.isolated && self.opening(peer).eq(other.opening(peer))
     }
 
     /// The ports that are open to a pod, by rule.

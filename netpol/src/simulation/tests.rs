@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::cluster::{ContainerPort, Owner, Phase, Service, ServicePort, TargetPort};
+use crate::cluster::{ContainerPort, Owner, Phase, Pod, Service, ServicePort, TargetPort};
 use crate::port::Protocol;
 use crate::selector::Selector;
 
@@ -95,7 +95,7 @@ fn told_within(cluster: &Cluster, name: &str, spec: Option<&str>, bounds: Bounds
         before: cluster.policies.get(&key),
         after: after.as_ref(),
     };
-    let effect = simulate(cluster, change, bounds);
+    let effect = simulate(cluster, &Outline::of(cluster), change, bounds);
     let lines: Vec<String> = findings(change, &effect)
         .iter()
         .map(|finding| format!("{}: {}", finding.code, finding.message))
@@ -220,6 +220,38 @@ fn what_is_beyond_the_bounds_is_said_to_be_there() {
 }
 
 #[test]
+fn what_is_closed_to_a_change_takes_no_look_at_pairs() {
+    let mut cluster = with(&[DENY]);
+    let out = "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}}], ports: [{port: 81}]}]}";
+    for namespace in ["bank", "kube-system"] {
+        for (name, spec) in [DENY, ("out", out)] {
+            cluster
+                .policies
+                .apply(Key::new(namespace, name), policy(name, spec));
+        }
+    }
+    let effect_on = |port: u16| {
+        let spec = format!(
+            "{{podSelector: {{matchLabels: {{app: api}}}}, ingress: [{{from: [{{namespaceSelector: {{}}}}], ports: [{{port: {port}}}]}}]}}"
+        );
+        let (key, after) = (Key::new("shop", "api"), policy("api", &spec));
+        let change = Change {
+            key: &key,
+            before: None,
+            after: Some(&after),
+        };
+        let bounds = Bounds {
+            pairs: 1,
+            ..Bounds::default()
+        };
+        simulate(&cluster, &Outline::of(&cluster), change, bounds)
+    };
+    assert_eq!(effect_on(80), Effect::default());
+    let opened = effect_on(81);
+    assert!(opened.opened.count == 1 && opened.incomplete, "{opened:?}");
+}
+
+#[test]
 fn a_policy_that_is_there_before_its_pods_is_judged_for_those_that_come() {
     let later = |rest: &str| format!("{{podSelector: {{matchLabels: {{app: later}}}}, {rest}}}");
     let world = later("policyTypes: [Ingress], ingress: [{}]");
@@ -309,7 +341,7 @@ fn a_change_of_the_largest_size_is_worked_out_as_far_as_there_is_time() {
         after: Some(&after),
     };
     let start = std::time::Instant::now();
-    let effect = simulate(&cluster, change, Bounds::default());
+    let effect = simulate(&cluster, &Outline::of(&cluster), change, Bounds::default());
     assert!(
         start.elapsed() < std::time::Duration::from_secs(5),
         "{:?}",

@@ -3,6 +3,7 @@
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
+use super::patterns::Patterns;
 use super::{
     FORBIDDEN, IMMUTABLE, MISSING, NO_MATCH, NOT_ALLOWED, PROTECTED, SYSTEM_NAMESPACES, defect::whole,
 };
@@ -47,6 +48,15 @@ struct Found {
 /// What the cluster's standards say of an object. What the stored one has already is only warned of: a standard that comes
 /// later must not stop others from working on what was there before.
 pub fn judge(subject: &Subject<'_>, standards: &Store<LabelStandard>) -> Vec<Finding> {
+    judge_by(subject, standards, &Patterns::default())
+}
+
+/// The same for one of many objects, with the patterns of these standards as they were read already.
+pub fn judge_by(
+    subject: &Subject<'_>,
+    standards: &Store<LabelStandard>,
+    patterns: &Patterns,
+) -> Vec<Finding> {
     if SYSTEM_NAMESPACES.contains(&subject.namespace) {
         return Vec::new();
     }
@@ -69,9 +79,10 @@ pub fn judge(subject: &Subject<'_>, standards: &Store<LabelStandard>) -> Vec<Fin
                 Enforcement::Deny if !subject.by_controller => Severity::Deny,
                 Enforcement::Deny | Enforcement::Warn => Severity::Warn,
             };
-            if held && let Some(found) = state(asked, subject.labels) {
+            if held && let Some(found) = state(asked, subject.labels, patterns) {
                 let known = subject.before.is_some_and(|before| {
-                    state(asked, before.labels).is_some_and(|before| before.message == found.message)
+                    state(asked, before.labels, patterns)
+                        .is_some_and(|before| before.message == found.message)
                 });
                 findings.push(weigh(found, if known { Severity::Warn } else { severity }));
             }
@@ -119,15 +130,14 @@ pub(super) fn holds(spec: &LabelStandardSpec, name: &str, labels: Option<&Labels
 }
 
 /// What is wrong with labels as they are, whoever set them.
-fn state(asked: &LabelRequirement, labels: &Labels) -> Option<Found> {
-    // A pattern that cannot be understood asks for nothing.
-    state_by(asked, labels, |pattern| whole(pattern).ok())
+fn state(asked: &LabelRequirement, labels: &Labels, patterns: &Patterns) -> Option<Found> {
+    state_by(asked, labels, |pattern, value| patterns.allow(pattern, value))
 }
 
 fn state_by(
     asked: &LabelRequirement,
     labels: &Labels,
-    read: impl FnOnce(&str) -> Option<Regex>,
+    allow: impl FnOnce(&str, &str) -> bool,
 ) -> Option<Found> {
     let LabelRequirement { key, .. } = asked;
     let found = |code, message, mend| Some(Found { code, message, mend });
@@ -153,7 +163,7 @@ fn state_by(
         );
     }
     let pattern = asked.pattern.as_deref()?;
-    if read(pattern)?.is_match(value) {
+    if allow(pattern, value) {
         return None;
     }
     found(
@@ -165,7 +175,7 @@ fn state_by(
 
 /// Whether a requirement is met, whoever set the labels.
 pub(super) fn is_met(asked: &LabelRequirement, labels: &Labels) -> bool {
-    state(asked, labels).is_none()
+    state(asked, labels, &Patterns::default()).is_none()
 }
 
 /// A requirement that many objects are asked: its pattern is read once.
@@ -184,7 +194,9 @@ impl<'a> Asked<'a> {
     }
 
     pub fn is_met(&self, labels: &Labels) -> bool {
-        state_by(self.requirement, labels, |_| self.whole.clone()).is_none()
+        // A pattern that cannot be understood asks for nothing.
+        let allow = |_: &str, value: &str| self.whole.as_ref().is_none_or(|whole| whole.is_match(value));
+        state_by(self.requirement, labels, allow).is_none()
     }
 }
 

@@ -18,12 +18,14 @@ mod default;
 mod defect;
 mod judge;
 mod kind;
+mod patterns;
 #[cfg(test)]
 mod tests;
 
 pub use default::{defaults, patch};
 pub use defect::{Defect, defects, judge_standard};
-pub use judge::{Before, Subject, judge, released};
+pub use judge::{Before, Subject, judge, judge_by, released};
+pub use patterns::Patterns;
 
 /// Namespaces that no standard and no baseline ever touches: Kubernetes's own, which nobody labels, and ours.
 pub const SYSTEM_NAMESPACES: [&str; 4] = [

@@ -8,7 +8,7 @@ use ringfence_netpol::cluster::{Key, Namespace, Observed};
 use ringfence_netpol::finding::{Finding, Object};
 use ringfence_netpol::guard::{judge_annotations, judge_namespace};
 use ringfence_netpol::selector::Labels;
-use ringfence_netpol::standard::{Before, Subject, controller, judge};
+use ringfence_netpol::standard::{Before, Subject, controller};
 use serde::Deserialize;
 
 use super::{Judge, Judged, Unreadable, reason};
@@ -75,7 +75,7 @@ impl Judge<'_> {
     pub(super) fn namespace(&self) -> Result<Judged, Unreadable> {
         self.changed(|name, before, after| {
             let mut found = judge_annotations(name, before, after);
-            let Some(cluster) = self.cluster else {
+            let Some(seen) = self.seen else {
                 return found;
             };
             let subject = Subject {
@@ -90,7 +90,7 @@ impl Judge<'_> {
                 requester: self.requester,
                 by_controller: false,
             };
-            found.extend(judge(&subject, &cluster.standards));
+            found.extend(seen.standards(&subject));
             found
         })
     }
@@ -131,9 +131,10 @@ impl Judge<'_> {
 
     /// Pods, what makes them, and what places them.
     pub(super) fn pods(&self) -> Result<Judged, Unreadable> {
-        let Some(cluster) = self.cluster else {
+        let Some(seen) = self.seen else {
             return Ok(Judged::default());
         };
+        let cluster = seen.cluster;
         let binding = is_binding(self.request);
         let kind = if binding {
             api::Kind::Pod
@@ -191,7 +192,7 @@ impl Judge<'_> {
             by_controller: controller::makes(self.requester, kind, metadata),
         };
         // Also while it is being deleted: what runs on until its grace is over is meant by policies still.
-        judged.findings = judge(&subject, &cluster.standards);
+        judged.findings = seen.standards(&subject);
         Ok(judged)
     }
 }

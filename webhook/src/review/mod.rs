@@ -7,13 +7,12 @@
 mod fill_in;
 mod gate;
 mod labels;
+mod memory;
 mod policy;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -24,7 +23,6 @@ use ringfence_netpol::catalogue;
 use ringfence_netpol::cluster::{self, Cluster, Key};
 use ringfence_netpol::finding::{Finding, Severity};
 use ringfence_netpol::guard::{self, REASON};
-use ringfence_netpol::lint::{Known, Survey};
 use ringfence_netpol::requester::Requester;
 use ringfence_netpol::rollout::{Local, Mode, Silent, weigh};
 use ringfence_netpol::selector::Labels;
@@ -37,6 +35,7 @@ use crate::settings::Review;
 pub use fill_in::fill_in;
 pub use gate::gate;
 pub(crate) use labels::Meta;
+pub use memory::{Memory, Seen};
 
 /// What is judged; the label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,29 +180,6 @@ impl Decision {
             self.early || (!labels && catalogue::entry(finding.code).is_some_and(|entry| entry.needs_cluster))
         };
         self.unreadable.is_none() && !self.allowed() && self.denials().all(from_view)
-    }
-}
-
-/// The cluster as it is in view, with what is known of it already.
-#[derive(Debug)]
-pub struct Seen<'a> {
-    cluster: &'a Cluster,
-    known: Arc<Known>,
-}
-
-impl<'a> Seen<'a> {
-    /// A cluster of which nothing is known yet.
-    pub fn of(cluster: &'a Cluster) -> Self {
-        Self::knowing(cluster, Arc::new(Known::of(cluster)))
-    }
-
-    /// A cluster of which this is known, and holds still.
-    pub fn knowing(cluster: &'a Cluster, known: Arc<Known>) -> Self {
-        Self { cluster, known }
-    }
-
-    fn survey(&self) -> Survey<'a> {
-        Survey::knowing(self.cluster, Arc::clone(&self.known))
     }
 }
 

@@ -3,12 +3,12 @@
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::core::admission::Operation;
-use ringfence_netpol::cluster::{Cluster, Key};
+use ringfence_netpol::cluster::Key;
 use ringfence_netpol::finding::{Finding, Severity};
 use ringfence_netpol::guard::{Attempt, judge_policy};
 use ringfence_netpol::lint::{self, Level, Severities};
 use ringfence_netpol::policy::Policy;
-use ringfence_netpol::simulation::{Change, findings, simulate};
+use ringfence_netpol::simulation::{Change, findings};
 use serde_json::Value;
 
 use super::{Judge, Judged, NOT_ALL, Seen, Unreadable, baselines, may_be_ahead, reason, warn_only};
@@ -82,10 +82,7 @@ impl Judge<'_> {
                 return Ok(judged);
             }
         }
-        if let Some(cluster) = self
-            .cluster
-            .filter(|_| self.settings.simulation.enabled && !emptied)
-        {
+        if let Some(seen) = self.seen.filter(|_| self.settings.simulation.enabled && !emptied) {
             let (before, after) = (
                 before.as_ref().map(Policy::parse),
                 after.as_ref().map(Policy::parse),
@@ -95,7 +92,7 @@ impl Judge<'_> {
                 before: before.as_ref(),
                 after: after.as_ref(),
             };
-            self.simulated(cluster, change, &severities, &mut judged);
+            self.simulated(seen, change, &severities, &mut judged);
         }
         Ok(judged)
     }
@@ -115,8 +112,8 @@ impl Judge<'_> {
         lint::judge(after, written.as_ref(), survey.as_ref(), severities)
     }
 
-    fn simulated(&self, cluster: &Cluster, change: Change<'_>, severities: &Severities, judged: &mut Judged) {
-        let effect = simulate(cluster, change, self.settings.simulation.bounds());
+    fn simulated(&self, seen: &Seen<'_>, change: Change<'_>, severities: &Severities, judged: &mut Judged) {
+        let effect = seen.simulate(change, self.settings);
         // Where something is counted, it is "at least" so many.
         if effect.incomplete && effect.opened.count + effect.cut.count == 0 {
             judged.notes.push(NOT_ALL);

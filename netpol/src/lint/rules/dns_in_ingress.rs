@@ -37,17 +37,20 @@ egress:
 };
 
 fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
-    if subject.policy.ingress.is_none() || serves_dns(subject) {
-        return Vec::new();
-    }
     let rules = subject
         .object
         .spec
         .iter()
         .flat_map(|spec| spec.ingress.iter().flatten());
-    rules
+    let mut suspects = rules
         .enumerate()
         .filter(|(_, rule)| is_dns(rule.ports.as_deref()))
+        .peekable();
+    // Only then are the pods looked at, which takes longer.
+    if suspects.peek().is_none() || subject.policy.ingress.is_none() || serves_dns(subject) {
+        return Vec::new();
+    }
+    suspects
         .map(|(index, rule)| {
             let (who, consequence) = if rule.from.as_ref().is_none_or(Vec::is_empty) {
                 (
