@@ -181,11 +181,12 @@ impl Encoder {
         self.everything = None;
         self.tables = Tables::default();
         self.pending = Pending::default();
-        self.take(rules)?;
+        let taken = self.take(rules);
         self.news = true;
         let decisions = std::mem::take(&mut self.pending.decisions);
+        // Also if not all could be numbered: what is in the maps stays pending, and so its identifiers are not given out again.
         self.pending = Pending::all(state, &self.tables, decisions, self.epoch);
-        Ok(())
+        taken
     }
 
     /// Takes note of what the maps were found to hold. What they shall hold is to be told anew, by [`Self::replace`].
