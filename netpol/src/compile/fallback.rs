@@ -22,7 +22,7 @@ pub(super) struct Fallback {
 
 /// What is open to most of these pods, if that is not what is open to anyone; `opened` says what is open to whom, where it is
 /// something else than to anyone.
-pub(super) fn most(opened: &Opened, pods: &[ClassId]) -> Option<PortSetId> {
+pub(super) fn most(opened: &[(ClassId, PortSetId)], pods: &[ClassId]) -> Option<PortSetId> {
     let mut counts: BTreeMap<PortSetId, usize> = BTreeMap::new();
     let mut left = pods;
     let mut others = pods.len();
@@ -119,9 +119,9 @@ mod tests {
 
     #[test]
     fn what_few_pods_have_is_no_fallback() {
-        assert_eq!(most(&vec![(2, 70), (3, 71)], &[2, 3, 4, 6]), None);
-        assert_eq!(most(&vec![(2, 70), (5, 70), (7, 70)], &[2, 4]), None);
-        assert_eq!(most(&vec![], &[]), None);
+        assert_eq!(most(&[(2, 70), (3, 71)], &[2, 3, 4, 6]), None);
+        assert_eq!(most(&[(2, 70), (5, 70), (7, 70)], &[2, 4]), None);
+        assert_eq!(most(&[], &[]), None);
     }
 
     #[test]
