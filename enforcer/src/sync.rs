@@ -109,21 +109,23 @@ impl<S: Store> Sync<S> {
         let endpoints = endpoints(&self.encoder);
         let wanted = (&self.encoder.tables, &self.encoder.pending);
         let plan = plan(state, wanted, &endpoints, self.generation, &self.room)?;
-        for writes in [&plan.make, &plan.flip] {
-            if let Err(error) = self.store.write(writes) {
+        let done = Done {
+            writes: plan.make.iter().map(Write::len).sum(),
+            flips: plan.flip.len(),
+        };
+        let is_empty = plan.is_empty();
+        for writes in [plan.make, plan.flip] {
+            if let Err(error) = self.store.write(&writes) {
                 self.state = None;
                 return Err(Error::Store(error));
             }
-            state.take_all(writes);
+            writes.into_iter().for_each(|write| state.take(write));
         }
         self.generation = plan.generation;
-        if !plan.is_empty() || self.encoder.is_news() {
+        if !is_empty || self.encoder.is_news() {
             self.flipped.push_back((self.encoder.turn(), Instant::now()));
         }
-        Ok(Done {
-            writes: plan.make.len(),
-            flips: plan.flip.len(),
-        })
+        Ok(done)
     }
 
     /// When a sweep is due.
@@ -150,7 +152,7 @@ impl<S: Store> Sync<S> {
             self.state = None;
             return Err(Error::Store(error));
         }
-        state.take_all(&writes);
+        writes.into_iter().for_each(|write| state.take(write));
         self.encoder
             .swept(epoch, is_turned(state, self.generation), state);
         self.flipped.retain(|(flipped, _)| *flipped > epoch);
@@ -163,6 +165,7 @@ impl<S: Store> Sync<S> {
         }
         let state = self.store.dump().map_err(Error::Store)?;
         self.encoder.reserve(&state);
+        self.behind = true;
         self.generation = state
             .words
             .values()
@@ -202,7 +205,7 @@ mod tests {
         fn write(&self, writes: &[Write]) -> Result<(), Refused> {
             for write in writes {
                 self.left.set(self.left.get().checked_sub(1).ok_or(Refused)?);
-                self.state.borrow_mut().take(write);
+                self.state.borrow_mut().take(write.clone());
             }
             Ok(())
         }

@@ -40,7 +40,9 @@ impl Store for Maps {
     }
 
     fn write(&self, writes: &[Write]) -> Result<(), Infallible> {
-        writes.iter().for_each(|write| self.0.borrow_mut().take(write));
+        writes
+            .iter()
+            .for_each(|write| self.0.borrow_mut().take(write.clone()));
         Ok(())
     }
 }

@@ -11,12 +11,15 @@
 //! There are two ways to these rules. [`compile`] makes them from scratch, and is the plain one. [`Compiler`] follows a cluster and
 //! says what each change changes, as a [`Delta`] in identifiers that outlive it: for who programs a kernel. Tests hold both equal.
 
+mod blocks;
 mod canonical;
+mod claimants;
 mod compiler;
 mod contents;
 mod decide;
 mod decisions;
 pub mod delta;
+mod fallback;
 mod force;
 mod grants;
 mod group;
@@ -25,7 +28,10 @@ mod meetings;
 mod names;
 mod places;
 mod population;
+mod signature;
+mod spread;
 mod tables;
+mod turns;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};

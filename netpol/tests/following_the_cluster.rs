@@ -12,8 +12,8 @@ use arbitrary::{NODES, objects};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use ringfence_netpol::cluster::{Cluster, Key, Pod};
-use ringfence_netpol::compile::delta::{ClassId, PortSetId, RulesetId};
-use ringfence_netpol::compile::{Compiler, Delta, compile};
+use ringfence_netpol::compile::delta::{ANYONE, ClassId, PODS, PortSetId, RulesetId};
+use ringfence_netpol::compile::{Compiler, Delta, NodeRules, compile};
 
 /// How many random histories; `PROPTEST_CASES` asks for more.
 fn cases() -> ProptestConfig {
@@ -36,6 +36,9 @@ impl Mirror {
         for pair in &delta.revoked {
             prop_assert!(self.1.remove(pair).is_some(), "there was no such decision");
         }
+        // What a ruleset had goes with it.
+        self.1
+            .retain(|(ruleset, _), _| delta.rulesets_gone.binary_search(ruleset).is_err());
         for (pair, set) in &delta.granted {
             prop_assert!(self.1.insert(*pair, *set).is_none(), "a decision changed");
         }
@@ -63,6 +66,45 @@ impl Mirror {
             granted: decisions.map(|(pair, set)| (*pair, *set)).collect(),
             ..self.0.clone()
         }
+    }
+
+    /// Opens to every address and prefix what these rules open to it.
+    fn says_what_they_say(&self, rules: &NodeRules) -> TestCaseResult {
+        let theirs = |ruleset: u32, class: u32| {
+            let ports = rules.decisions.get(&(ruleset, class));
+            ports.or_else(|| rules.decisions.get(&(ruleset, ANYONE)))
+        };
+        let own = |ruleset: RulesetId, class: ClassId, any: ClassId| {
+            let set = self
+                .1
+                .get(&(ruleset, class))
+                .or_else(|| self.1.get(&(ruleset, any)))?;
+            self.0.port_sets[set].as_ref()
+        };
+        for (key, endpoint) in &self.0.endpoints {
+            let (endpoint, canonical) = (endpoint.as_ref().unwrap(), &rules.endpoints[key]);
+            let rulesets = [
+                (endpoint.ingress, canonical.ingress),
+                (endpoint.egress, canonical.egress),
+            ];
+            for (ruleset, canonical) in rulesets {
+                prop_assert_eq!(ruleset.is_some(), canonical.is_some());
+                let (Some(ruleset), Some(canonical)) = (ruleset, canonical) else {
+                    continue;
+                };
+                for (address, class) in &self.0.addresses {
+                    let class = own(ruleset, class.unwrap(), PODS).cloned().unwrap_or_default();
+                    let expected = theirs(canonical, rules.class_of(*address));
+                    prop_assert_eq!(class, expected.cloned().unwrap_or_default(), "{}", address);
+                }
+                for (prefix, class) in &self.0.prefixes {
+                    let class = own(ruleset, class.unwrap(), ANYONE).cloned();
+                    let expected = theirs(canonical, rules.blocks[prefix]);
+                    prop_assert_eq!(class, expected.cloned(), "{}", prefix);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn names_nothing_that_is_gone(&self, delta: &Delta) -> TestCaseResult {
@@ -111,7 +153,9 @@ fn follow(
         events.iter().for_each(|event| event.apply(cluster));
         mirror.take(&compiler.update(cluster))?;
         prop_assert_eq!(&mirror.everything(), &compiler.snapshot());
-        prop_assert_eq!(compiler.rules(), compile(cluster, node));
+        let rules = compile(cluster, node);
+        mirror.says_what_they_say(&rules)?;
+        prop_assert_eq!(compiler.rules(), rules);
         prop_assert!(compiler.update(cluster).is_empty(), "nothing happened in between");
     }
     Ok(())

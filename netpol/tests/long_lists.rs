@@ -64,6 +64,14 @@ fn ten_thousand_blocks_of_a_rule_are_one_class_and_one_more_of_them_is_one_chang
         "{} prefixes",
         addresses.len()
     );
-    assert_eq!((delta.granted.len(), delta.revoked.len()), (1, 1));
+    // The one that went did so with its ruleset.
+    assert_eq!(
+        (
+            delta.granted.len(),
+            delta.rulesets_gone.len(),
+            delta.revoked.len()
+        ),
+        (1, 1, 0)
+    );
     assert_eq!(compiler.rules(), compile(&cluster, "node"));
 }

@@ -31,7 +31,8 @@ impl Store for Counted {
     }
 
     fn write(&self, writes: &[Write]) -> Result<(), Infallible> {
-        self.0.set(self.0.get() + writes.len());
+        let rows: usize = writes.iter().map(Write::len).sum();
+        self.0.set(self.0.get() + rows);
         Ok(())
     }
 }

@@ -18,6 +18,8 @@
 #define RF_PORT_CLASSES 1024
 #define RF_PORT_SETS 16384
 #define RF_PORT_SET_ALL 0 /* this set of ports holds every protocol, also those without ports */
+#define RF_CLASS_ANYONE 0U
+#define RF_CLASS_PODS 1U /* what counts for a pod for whose class a ruleset says nothing */
 #define RF_CLASS_NONE 0xffffffffU /* "no entry here, see the prefixes" */
 #define RF_SIDES 2
 #define RF_CANARY 0x7fff0000 /* the interface by which it is proved that all of this works: what happens there does not count */

@@ -6,21 +6,25 @@
 
 #include "maps.h"
 
-static __always_inline __u32 rf_class_of(const struct rf_address *address, __u32 side, bool six)
+/* The class of an address, and by `any` what counts where a ruleset says nothing of that one. */
+static __always_inline __u32 rf_class_of(const struct rf_address *address, __u32 side, bool six, __u32 *any)
 {
 	struct rf_prefix_key prefix;
 	struct rf_class *class = six ? bpf_map_lookup_elem(&pod6, address) : bpf_map_lookup_elem(&pod4, address);
 
 	side &= RF_SIDES - 1;
-	if (class && class->side[side] != RF_CLASS_NONE)
+	if (class && class->side[side] != RF_CLASS_NONE) {
+		*any = RF_CLASS_PODS;
 		return class->side[side];
+	}
+	*any = RF_CLASS_ANYONE;
 	prefix.length = six ? 128 : 32;
 	if (six)
 		prefix.address = *address;
 	else
 		prefix.address.word[0] = address->word[0];
 	class = six ? bpf_map_lookup_elem(&cidr6, &prefix) : bpf_map_lookup_elem(&cidr4, &prefix);
-	return class ? class->side[side] : 0;
+	return class ? class->side[side] : RF_CLASS_ANYONE;
 }
 
 /* The place of a protocol's ports in `pcls`; negative for protocols without ports. */
@@ -61,16 +65,16 @@ static __always_inline bool rf_opens(__u32 ruleset, __u32 side, const struct rf_
 	struct rf_decision_key key = { .ruleset = ruleset };
 	struct rf_decision *decision;
 	struct rf_port_set *set;
-	__u32 index;
+	__u32 index, any;
 	__u64 *class;
 	int at;
 
 	if (!ruleset)
 		return true;
-	key.class = rf_class_of(address, side, six);
+	key.class = rf_class_of(address, side, six, &any);
 	decision = bpf_map_lookup_elem(&dec, &key);
-	if (!decision && key.class) {
-		key.class = 0;
+	if (!decision && key.class != any) {
+		key.class = any;
 		decision = bpf_map_lookup_elem(&dec, &key);
 	}
 	if (!decision)

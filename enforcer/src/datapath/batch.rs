@@ -72,6 +72,44 @@ pub fn put(map: &MapHandle, keys: &[u8], values: &[u8]) -> Result<(), libbpf_rs:
     Ok(())
 }
 
+/// Entries that are written whenever there are many of them, so that however many come, few wait.
+pub struct Batch<'a> {
+    map: &'a MapHandle,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl<'a> Batch<'a> {
+    pub fn new(map: &'a MapHandle) -> Self {
+        Self {
+            map,
+            keys: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), libbpf_rs::Error> {
+        self.keys.extend_from_slice(key);
+        self.values.extend_from_slice(value);
+        if self.keys.len() >= BATCH * self.map.key_size() as usize {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes those that still wait.
+    pub fn end(mut self) -> Result<(), libbpf_rs::Error> {
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), libbpf_rs::Error> {
+        put(self.map, &self.keys, &self.values)?;
+        self.keys.clear();
+        self.values.clear();
+        Ok(())
+    }
+}
+
 /// Takes many entries out.
 ///
 /// # Errors

@@ -8,13 +8,14 @@ use ipnet::IpNet;
 use libbpf_rs::ErrorKind;
 use ringfence_netpol::port::Protocol;
 
+use super::Error;
+use super::batch::{self, Batch};
 use super::endpoints::{ENDPOINT_WORD, ENDPOINT_WORDS, ENDPOINTS, slot};
 use super::maps::KernelMaps;
 use super::proof::CANARY;
 use super::row::bytes;
 use super::table::{address, delete, each, put, wire};
 use super::words::Words;
-use super::{Error, batch};
 use crate::encode::state::{PORTS, PortBits, State, Word, Write};
 use crate::encode::tables::{EVERYTHING, PORT_SETS, RULESETS};
 use crate::skeleton::types::{
@@ -48,6 +49,7 @@ impl KernelMaps {
                     .put(prefix.addr(), &prefix_key(prefix), &rf_class { side: *side })
             }
             Write::Decision(key, set) => put("dec", &self.dec, &decision_key(*key), &decision(*set)),
+            Write::Decisions(..) => self.put_many(Many::Decisions, std::slice::from_ref(write)),
             Write::Service(service) => self.vip.put(service.0, &service_key(*service), &1_u32),
             Write::PortSet(id, bits) => {
                 for (word, index) in bits.iter().zip(*id as usize * SET_WORDS..) {
@@ -74,6 +76,9 @@ impl KernelMaps {
             Write::DropAddress(address) => self.pod.delete(*address, &wire(*address)),
             Write::DropPrefix(prefix) => self.cidr.delete(prefix.addr(), &prefix_key(prefix)),
             Write::DropDecision(key) => delete("dec", &self.dec, &decision_key(*key)),
+            Write::DropDecisions(ruleset, classes) => classes
+                .iter()
+                .try_for_each(|class| delete("dec", &self.dec, &decision_key((*ruleset, *class)))),
             Write::DropService(service) => self.vip.delete(service.0, &service_key(*service)),
         }
     }
@@ -92,13 +97,13 @@ impl Store for Arc<KernelMaps> {
                 state.prefixes.insert(prefix, class.side);
             }
         })?;
+        let mut decisions = Vec::new();
         each("dec", &self.dec, |key: rf_decision_key, decision: rf_decision| {
             if key.ruleset < RULESETS {
-                state
-                    .decisions
-                    .insert((key.ruleset, key.class), decision.port_set);
+                decisions.push(((key.ruleset, key.class), decision.port_set));
             }
         })?;
+        state.decisions = decisions.into_iter().collect();
         self.vip.each(|six, key: rf_service_key, _: u32| {
             let protocol = Protocol::ALL
                 .into_iter()
@@ -138,7 +143,7 @@ impl Store for Arc<KernelMaps> {
         writes
             .chunk_by(alike)
             .try_for_each(|run| match run.first().and_then(Many::of) {
-                Some(many) if run.len() > 1 => self.put_many(many, run),
+                Some(many) if run.iter().map(Write::len).sum::<usize>() > 1 => self.put_many(many, run),
                 _ => run
                     .iter()
                     .try_for_each(|write| self.put_one(write, ports.as_ref())),
@@ -158,8 +163,8 @@ enum Many {
 impl Many {
     fn of(write: &Write) -> Option<Self> {
         match write {
-            Write::Decision(..) => Some(Self::Decisions),
-            Write::DropDecision(_) => Some(Self::DropDecisions),
+            Write::Decision(..) | Write::Decisions(..) => Some(Self::Decisions),
+            Write::DropDecision(_) | Write::DropDecisions(..) => Some(Self::DropDecisions),
             Write::Address(address, _) => Some(Self::Addresses {
                 six: address.is_ipv6(),
             }),
@@ -173,20 +178,31 @@ impl KernelMaps {
         let fail = |source| Error::Map { map: "dec", source };
         match many {
             Many::Decisions => {
-                let (mut keys, mut values) = (Vec::new(), Vec::new());
+                let mut batch = Batch::new(&self.dec);
                 for write in run {
-                    if let Write::Decision(key, set) = write {
-                        keys.extend_from_slice(bytes(&decision_key(*key)));
-                        values.extend_from_slice(bytes(&decision(*set)));
+                    match write {
+                        Write::Decision(key, set) => {
+                            batch.put(bytes(&decision_key(*key)), bytes(&decision(*set)))
+                        }
+                        Write::Decisions(ruleset, rows) => rows.iter().try_for_each(|(class, set)| {
+                            let key = decision_key((*ruleset, *class));
+                            batch.put(bytes(&key), bytes(&decision(*set)))
+                        }),
+                        _ => Ok(()),
                     }
+                    .map_err(fail)?;
                 }
-                batch::put(&self.dec, &keys, &values).map_err(fail)
+                batch.end().map_err(fail)
             }
             Many::DropDecisions => {
                 let mut keys = Vec::new();
                 for write in run {
-                    if let Write::DropDecision(key) = write {
-                        keys.extend_from_slice(bytes(&decision_key(*key)));
+                    match write {
+                        Write::DropDecision(key) => keys.extend_from_slice(bytes(&decision_key(*key))),
+                        Write::DropDecisions(ruleset, classes) => classes.iter().for_each(|class| {
+                            keys.extend_from_slice(bytes(&decision_key((*ruleset, *class))));
+                        }),
+                        _ => {}
                     }
                 }
                 match batch::delete(&self.dec, &keys) {

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 /// A ruleset and a class.
 pub type Pair = (u32, u32);
 
+/// The class of a row, and the port set that it opens.
+pub type Row = (u32, u32);
+
 /// From so many changes of one ruleset on, its rows are gone through once instead of being shifted for each.
 const MANY: usize = 8;
 
 /// Which port set a ruleset opens to a class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decisions {
-    /// By ruleset the classes with their port sets, sorted; none is empty.
-    rows: BTreeMap<u32, Vec<(u32, u32)>>,
+    /// By ruleset, sorted by class; none is empty.
+    rows: BTreeMap<u32, Vec<Row>>,
     len: usize,
 }
 
@@ -21,6 +24,18 @@ impl Decisions {
         let rows = self.rows.get(ruleset)?;
         let at = find(rows, *class).ok()?;
         rows.get(at).map(|(_, set)| set)
+    }
+
+    /// The rows of a ruleset, sorted by class.
+    pub fn of(&self, ruleset: u32) -> &[Row] {
+        self.rows.get(&ruleset).map_or(&[], Vec::as_slice)
+    }
+
+    /// The rulesets that have rows, with these.
+    pub fn rulesets(&self) -> impl Iterator<Item = (u32, &[Row])> {
+        self.rows
+            .iter()
+            .map(|(ruleset, rows)| (*ruleset, rows.as_slice()))
     }
 
     pub fn contains_key(&self, pair: &Pair) -> bool {
@@ -55,6 +70,7 @@ impl Decisions {
         match find(rows, class) {
             Ok(at) => rows.get_mut(at).map(|(_, there)| std::mem::replace(there, set)),
             Err(at) => {
+                make_room(rows, 1);
                 rows.insert(at, (class, set));
                 self.len += 1;
                 None
@@ -74,22 +90,27 @@ impl Decisions {
         Some(set)
     }
 
-    /// Adds or replaces rows, which are sorted.
-    pub fn insert_all(&mut self, sorted: &[(Pair, u32)]) {
-        for of_ruleset in sorted.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
-            let Some(((ruleset, first), _)) = of_ruleset.first() else {
-                continue;
-            };
-            let rows = self.rows.entry(*ruleset).or_default();
-            let appends = rows.last().is_none_or(|(last, _)| last < first);
-            if !appends && of_ruleset.len() < MANY {
-                for (pair, set) in of_ruleset {
-                    self.insert(*pair, *set);
-                }
-                continue;
+    /// Adds or replaces rows of a ruleset, which are sorted by class.
+    pub fn insert_all(&mut self, ruleset: u32, sorted: Vec<Row>) {
+        let Some((first, _)) = sorted.first() else {
+            return;
+        };
+        let Some(rows) = self.rows.get_mut(&ruleset) else {
+            self.len += sorted.len();
+            self.rows.insert(ruleset, sorted);
+            return;
+        };
+        let appends = rows.last().is_none_or(|(last, _)| last < first);
+        if !appends && sorted.len() < MANY {
+            for (class, set) in sorted {
+                self.insert((ruleset, class), set);
             }
-            let before = rows.len();
-            rows.extend(of_ruleset.iter().map(|((_, class), set)| (*class, *set)));
+            return;
+        }
+        let before = rows.len();
+        make_room(rows, sorted.len());
+        rows.extend(sorted);
+        if !appends {
             // Two sorted runs; of two rows of a class the later one is the newer one.
             rows.sort_by_key(|(class, _)| *class);
             rows.dedup_by(|newer, older| {
@@ -99,50 +120,58 @@ impl Decisions {
                 }
                 same
             });
-            self.len += rows.len() - before;
         }
+        self.len += rows.len() - before;
     }
 
-    /// Removes rows, which are sorted.
-    pub fn remove_all(&mut self, sorted: &[Pair]) {
-        for of_ruleset in sorted.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((ruleset, _)) = of_ruleset.first() else {
-                continue;
-            };
-            if of_ruleset.len() < MANY {
-                for pair in of_ruleset {
-                    self.remove(pair);
-                }
-                continue;
+    /// Removes the rows of a ruleset with these classes, which are sorted.
+    pub fn remove_all(&mut self, ruleset: u32, sorted: &[u32]) {
+        if sorted.len() < MANY {
+            for class in sorted {
+                self.remove(&(ruleset, *class));
             }
-            let Some(rows) = self.rows.get_mut(ruleset) else {
-                continue;
-            };
-            let before = rows.len();
-            let mut gone = of_ruleset.iter().map(|(_, class)| *class).peekable();
-            rows.retain(|(class, _)| {
-                while gone.next_if(|gone| gone < class).is_some() {}
-                gone.peek() != Some(class)
-            });
-            self.len -= before - rows.len();
-            if rows.is_empty() {
-                self.rows.remove(ruleset);
-            }
+            return;
+        }
+        let Some(rows) = self.rows.get_mut(&ruleset) else {
+            return;
+        };
+        let before = rows.len();
+        let mut gone = sorted.iter().copied().peekable();
+        rows.retain(|(class, _)| {
+            while gone.next_if(|gone| gone < class).is_some() {}
+            gone.peek() != Some(class)
+        });
+        self.len -= before - rows.len();
+        if rows.is_empty() {
+            self.rows.remove(&ruleset);
         }
     }
 }
 
 impl FromIterator<(Pair, u32)> for Decisions {
     fn from_iter<I: IntoIterator<Item = (Pair, u32)>>(rows: I) -> Self {
-        let mut sorted: Vec<(Pair, u32)> = rows.into_iter().collect();
-        sorted.sort_by_key(|(pair, _)| *pair);
         let mut decisions = Self::default();
-        decisions.insert_all(&sorted);
+        for ((ruleset, class), set) in rows {
+            decisions.rows.entry(ruleset).or_default().push((class, set));
+        }
+        for rows in decisions.rows.values_mut() {
+            rows.sort_by_key(|(class, _)| *class);
+            rows.dedup_by_key(|(class, _)| *class);
+            rows.shrink_to_fit();
+            decisions.len += rows.len();
+        }
         decisions
     }
 }
 
-fn find(rows: &[(u32, u32)], class: u32) -> Result<usize, usize> {
+/// A list that doubles when it is full takes up twice as much as there is, and each of these is as long as the others.
+fn make_room(rows: &mut Vec<Row>, more: usize) {
+    if rows.capacity() - rows.len() < more {
+        rows.reserve_exact(more + rows.len() / 16);
+    }
+}
+
+fn find(rows: &[Row], class: u32) -> Result<usize, usize> {
     rows.binary_search_by_key(&class, |(class, _)| *class)
 }
 
@@ -164,12 +193,16 @@ mod tests {
             let mut at_once: Decisions = before.clone().into_iter().collect();
             let mut singly = at_once.clone();
             expected.extend(more.clone());
-            at_once.insert_all(&more.clone().into_iter().collect::<Vec<_>>());
+            for (ruleset, rows) in more.clone().into_iter().collect::<Decisions>().rulesets() {
+                at_once.insert_all(ruleset, rows.to_vec());
+            }
             for (pair, set) in &more {
                 prop_assert_eq!(singly.insert(*pair, *set), before.get(pair).copied());
             }
             prop_assert_eq!(&at_once, &singly);
-            at_once.remove_all(&less.keys().copied().collect::<Vec<_>>());
+            for (ruleset, rows) in less.clone().into_iter().collect::<Decisions>().rulesets() {
+                at_once.remove_all(ruleset, &rows.iter().map(|(class, _)| *class).collect::<Vec<_>>());
+            }
             for pair in less.keys() {
                 prop_assert_eq!(singly.remove(pair), expected.remove(pair));
             }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringfence_netpol::cluster::Key;
-use ringfence_netpol::compile::delta::{ANYONE, ClassId, Delta, RulesetId};
+use ringfence_netpol::compile::delta::{ANYONE, ClassId, Delta, PODS, RulesetId};
 use ringfence_netpol::compile::{ClassIx, Endpoint, NodeRules, OpenRule, PeerGroup, PeerIx, RulesetIx};
 use ringfence_netpol::policy::Direction;
 use ringfence_netpol::port::{PortSet, Protocol};
@@ -16,13 +16,16 @@ type Rule = (Option<Vec<u32>>, PortSet, Vec<(Protocol, String)>);
 #[derive(Default)]
 pub struct Differences {
     peers: BTreeMap<PeerGroup, u32>,
-    classes: BTreeMap<ClassContent, ClassId>,
+    /// Those of pods' addresses, and others.
+    classes: BTreeMap<(bool, ClassContent), ClassId>,
     rulesets: BTreeMap<(Direction, Vec<Rule>), RulesetId>,
     sets: BTreeMap<PortSet, u32>,
     last: u32,
     /// By their indices in the rules.
     names: Vec<RulesetId>,
     everything: Delta,
+    /// What each ruleset opens to a pod for which it says nothing else, as long as it is there.
+    fallbacks: BTreeMap<RulesetId, PortSet>,
     decisions: BTreeMap<(RulesetId, ClassId), u32>,
 }
 
@@ -39,18 +42,18 @@ impl Differences {
             named.sort_unstable();
             named
         };
-        let placed: BTreeSet<ClassIx> = rules
-            .addresses
-            .values()
-            .chain(rules.blocks.values())
-            .copied()
-            .collect();
-        let mut classes = BTreeMap::from([(0, ANYONE)]);
-        for class in placed.into_iter().filter(|class| *class != 0) {
-            let content = &rules.classes[class as usize];
-            let content = (named(&content.peers), content.named_ports.clone());
-            classes.insert(class, number(&mut self.classes, &mut self.last, content));
-        }
+        let mut place = |pod: bool, placed: BTreeSet<ClassIx>| -> BTreeMap<ClassIx, ClassId> {
+            let placed = placed.into_iter().filter(|class| *class != 0);
+            let numbered = placed.map(|class| {
+                let content = &rules.classes[class as usize];
+                let content = (named(&content.peers), content.named_ports.clone());
+                (class, number(&mut self.classes, &mut self.last, (pod, content)))
+            });
+            numbered.collect()
+        };
+        let pods = place(true, rules.addresses.values().copied().collect());
+        let mut others = place(false, rules.blocks.values().copied().collect());
+        others.insert(0, ANYONE);
         self.names.clear();
         for ruleset in &rules.rulesets {
             let content = |rule: &OpenRule| {
@@ -68,22 +71,43 @@ impl Differences {
             addresses: rules
                 .addresses
                 .iter()
-                .map(|(at, class)| (*at, Some(classes[class])))
+                .map(|(at, class)| (*at, Some(pods[class])))
                 .collect(),
             prefixes: rules
                 .blocks
                 .iter()
-                .map(|(at, class)| (*at, Some(classes[class])))
+                .map(|(at, class)| (*at, Some(others[class])))
                 .collect(),
             services: rules.service_ports.iter().map(|port| (*port, true)).collect(),
             ..Delta::default()
         };
         let mut decisions = BTreeMap::new();
-        for ((ruleset, class), ports) in rules.decisions.iter() {
-            if let Some(class) = classes.get(&class) {
+        for (name, index) in self.names.iter().zip(0..) {
+            let mut decide = |class: ClassId, ports: &PortSet| {
                 let set = number(&mut self.sets, &mut self.last, ports.clone());
                 now.port_sets.insert(set, Some(ports.clone()));
-                decisions.insert((self.names[ruleset as usize], *class), set);
+                decisions.insert((*name, class), set);
+            };
+            for (class, id) in &others {
+                if let Some(ports) = rules.decisions.get(&(index, *class)) {
+                    decide(*id, ports);
+                }
+            }
+            let opened = |class: ClassIx| {
+                let ports = rules.decisions.get(&(index, class));
+                ports.or_else(|| rules.decisions.get(&(index, 0)))
+            };
+            let opened = |class: ClassIx| opened(class).cloned().unwrap_or_default();
+            let first = || opened(pods.keys().next().copied().unwrap_or_default());
+            let fallback = self.fallbacks.entry(*name).or_insert_with(first);
+            if !fallback.is_empty() {
+                decide(PODS, fallback);
+            }
+            for (class, id) in &pods {
+                let ports = opened(*class);
+                if ports != *fallback {
+                    decide(*id, &ports);
+                }
             }
         }
         // Each ruleset is some pod's.
@@ -98,8 +122,9 @@ impl Differences {
                 .insert(Key::cluster(name.to_string()), Some(endpoint));
         }
         self.rulesets.retain(|_, name| self.names.contains(name));
+        self.fallbacks.retain(|name, _| self.names.contains(name));
         self.classes
-            .retain(|_, name| classes.values().any(|class| class == name));
+            .retain(|_, name| pods.values().chain(others.values()).any(|class| class == name));
         self.sets.retain(|_, name| now.port_sets.contains_key(name));
         now.granted = decisions.iter().map(|(pair, set)| (*pair, *set)).collect();
         let mut delta = difference(&self.everything, &now);
@@ -110,6 +135,7 @@ impl Differences {
             .filter(|(pair, _)| !before.contains_key(pair));
         delta.granted = come.map(|(pair, set)| (*pair, *set)).collect();
         let gone = before.keys().filter(|pair| !self.decisions.contains_key(pair));
+        let gone = gone.filter(|(ruleset, _)| !delta.rulesets_gone.contains(ruleset));
         delta.revoked = gone.copied().collect();
         self.everything = now;
         delta
@@ -128,7 +154,7 @@ impl Differences {
 
 fn number<T: Ord>(numbers: &mut BTreeMap<T, u32>, last: &mut u32, content: T) -> u32 {
     *numbers.entry(content).or_insert_with(|| {
-        *last += 1;
+        *last = (*last).max(PODS) + 1;
         *last
     })
 }

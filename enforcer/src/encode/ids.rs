@@ -1,6 +1,8 @@
 //! Identifiers that stand for contents.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringfence_netpol::compile::delta::{IdMap, IdSet};
 
 use super::Overflow;
 
@@ -16,7 +18,7 @@ pub struct Ids {
     end: u32,
     next: u32,
     /// By the compiler's name of the content.
-    numbers: HashMap<u32, u32>,
+    numbers: IdMap<u32>,
     taken: BTreeSet<u32>,
     /// Those that are not wanted any more, but that maps may refer to; since when.
     retired: BTreeMap<u32, Epoch>,
@@ -30,7 +32,7 @@ impl Ids {
             first,
             end,
             next: first,
-            numbers: HashMap::new(),
+            numbers: IdMap::default(),
             taken: BTreeSet::new(),
             retired: BTreeMap::new(),
         }
@@ -77,8 +79,10 @@ impl Ids {
     pub fn reserve(&mut self, ids: impl IntoIterator<Item = u32>, epoch: Epoch) {
         let known: BTreeSet<u32> = self.numbers.values().copied().collect();
         let range = self.first..self.end;
+        let mut last = None;
         for id in ids {
-            if range.contains(&id) && !known.contains(&id) {
+            // Many refer to the same.
+            if last.replace(id) != Some(id) && range.contains(&id) && !known.contains(&id) {
                 self.taken.insert(id);
                 self.retired.insert(id, epoch);
             }
@@ -86,7 +90,11 @@ impl Ids {
     }
 
     /// Frees what was retired up to that epoch, but for those that are held.
-    pub fn free(&mut self, epoch: Epoch, held: &BTreeSet<u32>) {
+    pub fn free(&mut self, epoch: Epoch, held: impl Iterator<Item = u32>) {
+        if self.retired.values().all(|since| *since > epoch) {
+            return;
+        }
+        let held: IdSet = held.filter(|id| self.retired.contains_key(id)).collect();
         let taken = &mut self.taken;
         self.retired.retain(|id, since| {
             let stays = *since > epoch || held.contains(id);
@@ -116,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_identifier_stays_with_its_content_and_is_given_again_only_when_freed() {
-        let nobody = BTreeSet::new();
+        let nobody = std::iter::empty;
         let mut ids = Ids::new("test", 1, 4);
         let (a, b) = (ids.number(A).unwrap(), ids.number(B).unwrap());
         assert_ne!(a, b);
@@ -130,10 +138,10 @@ mod tests {
             needed: 4,
         };
         assert_eq!(ids.number(D), Err(full), "it may still be in a map");
-        ids.free(6, &nobody);
-        ids.free(7, &BTreeSet::from([a]));
+        ids.free(6, nobody());
+        ids.free(7, [a].into_iter());
         assert_eq!(ids.number(D), Err(full));
-        ids.free(7, &nobody);
+        ids.free(7, nobody());
         assert_eq!((ids.number(D), ids.number(B)), (Ok(a), Ok(b)));
     }
 
@@ -142,7 +150,7 @@ mod tests {
         let mut ids = Ids::new("test", 1, 4);
         let a = ids.number(A).unwrap();
         ids.retain(&BTreeSet::new(), 0);
-        ids.free(0, &BTreeSet::new());
+        ids.free(0, std::iter::empty());
         assert_eq!(
             [ids.number(B), ids.number(C), ids.number(D)],
             [Ok(2), Ok(3), Ok(a)]
@@ -155,7 +163,7 @@ mod tests {
         let a = ids.number(A).unwrap();
         ids.reserve([1, 2, 3, 77], 5);
         assert!(ids.number(B).is_err());
-        ids.free(5, &BTreeSet::new());
+        ids.free(5, std::iter::empty());
         assert_eq!((ids.number(B), ids.number(A)), (Ok(2), Ok(a)));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`ids`]: identifiers that stand for contents, so that an entry, once written, never has to change its meaning.
 //! - [`tables`]: what the maps shall hold, kept up to date by each [`Delta`](ringfence_netpol::compile::Delta) of the rules.
-//! - [`decisions`]: the largest of the tables.
+//! - [`pending`]: where the maps may hold something else.
+//! - [`decisions`]: the largest of the maps' tables.
 //! - [`state`]: what the maps do hold, and the single writes that change it.
 //! - [`ports`]: how the ports are cut into classes.
 //! - [`plan`]: the writes that lead from the one to the other, in an order in which no packet meets a mixture.
@@ -13,6 +14,7 @@ pub mod decisions;
 #[cfg(test)]
 mod differences;
 pub mod ids;
+pub mod pending;
 pub mod plan;
 pub mod ports;
 pub mod state;

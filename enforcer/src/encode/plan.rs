@@ -13,10 +13,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Overflow;
+use super::decisions::Row;
 use super::ids::Epoch;
+use super::pending::Pending;
 use super::ports;
 use super::state::{GENERATIONS, NONE, Sides, State, Word, Write, side};
-use super::tables::{PORT_SETS, Pending, Service, Tables};
+use super::tables::{PORT_SETS, Service, Tables};
 
 /// How many entries the maps have room for; of addresses, prefixes and Services there is a map for each family.
 #[derive(Debug, Clone, Copy)]
@@ -72,16 +74,29 @@ pub fn plan(
     let sets = sets.filter_map(|id| Some((*id, tables.port_sets.get(id)?)));
     let mut make = ports::plan(state, sets)?;
     let mut fresh = 0;
-    for pair in pending.decisions.keys() {
-        let Some(set) = tables.decisions.get(pair) else {
-            continue;
+    for (ruleset, rows) in pending.decisions.come() {
+        let there = state.decisions.of(ruleset);
+        let missing: Vec<Row> = match there {
+            [] => rows.to_vec(),
+            _ => rows
+                .iter()
+                .filter(|row| there.binary_search(row).is_err())
+                .copied()
+                .collect(),
         };
-        match state.decisions.get(pair) {
-            Some(there) if there == set => continue,
-            Some(_) => {}
-            None => fresh += 1,
+        let anew = missing
+            .iter()
+            .filter(|(class, _)| !state.decisions.contains_key(&(ruleset, *class)));
+        fresh += if there.is_empty() {
+            missing.len()
+        } else {
+            anew.count()
+        };
+        match missing[..] {
+            [] => {}
+            [(class, set)] => make.push(Write::Decision((ruleset, class), set)),
+            _ => make.push(Write::Decisions(ruleset, missing)),
         }
-        make.push(Write::Decision(*pair, *set));
     }
     let services = pending.services.keys();
     let services =
@@ -125,9 +140,12 @@ pub fn sweep(
         due.map(|(key, _)| key)
     }
     let mut writes = Vec::new();
-    let decisions = due(&pending.decisions, epoch)
-        .filter(|key| state.decisions.contains_key(key) && !tables.decisions.contains_key(key));
-    writes.extend(decisions.map(|key| Write::DropDecision(*key)));
+    for (ruleset, rows) in pending.decisions.rulesets_due(&state.decisions, epoch) {
+        let classes = rows.iter().map(|(class, _)| *class).collect();
+        writes.push(Write::DropDecisions(ruleset, classes));
+    }
+    let decisions = pending.decisions.pairs_due(&state.decisions, epoch);
+    writes.extend(decisions.map(Write::DropDecision));
     let services = due(&pending.services, epoch)
         .filter(|service| state.services.contains(service) && !tables.services.contains(service));
     writes.extend(services.map(|service| Write::DropService(*service)));
@@ -293,8 +311,9 @@ fn check(
     )?;
     let decisions = state.decisions.len() + fresh_decisions;
     Overflow::check("the table of decisions", room.decisions, decisions)?;
-    let [decisions, port_sets] = [tables.decisions.len(), tables.port_sets.len()];
-    Overflow::check("the table of decisions", room.decisions_at_once(), decisions)?;
+    let at_once = decisions - pending.decisions.going(&state.decisions);
+    Overflow::check("the table of decisions", room.decisions_at_once(), at_once)?;
+    let port_sets = tables.port_sets.len();
     Overflow::check("the table of port sets", Room::port_sets_at_once(), port_sets)
 }
 

@@ -177,7 +177,7 @@ mod tests {
             .map(|(id, set)| (*id, set.clone()))
             .collect();
         for write in plan(state, sets.iter().map(|(id, set)| (*id, set))).unwrap() {
-            state.take(&write);
+            state.take(write);
             known.iter().for_each(|(id, set)| assert_holds(state, *id, set));
         }
         sets.iter().for_each(|(id, set)| assert_holds(state, *id, set));

@@ -7,7 +7,7 @@ use std::ops::Range;
 use ipnet::IpNet;
 use ringfence_netpol::port::Protocol;
 
-use super::decisions::{Decisions, Pair};
+use super::decisions::{Decisions, Pair, Row};
 
 /// "No entry here, see the prefixes", for an address that has one on the other side only.
 pub const NONE: u32 = u32::MAX;
@@ -80,12 +80,14 @@ pub fn put_bit(bits: &mut PortBits, class: u16, value: bool) {
     }
 }
 
-/// One write to one map, which a packet sees whole or not at all.
+/// One write to one map, which a packet sees whole or not at all; or many of one kind, of which each is a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     Address(IpAddr, Sides),
     Prefix(IpNet, Sides),
     Decision(Pair, u32),
+    /// Of a ruleset, sorted by class: each is a write.
+    Decisions(u32, Vec<Row>),
     PortSet(u32, Box<PortBits>),
     /// Ports that come to be of a class: each is a write.
     PortClass(Range<usize>, u16),
@@ -95,7 +97,24 @@ pub enum Write {
     DropAddress(IpAddr),
     DropPrefix(IpNet),
     DropDecision(Pair),
+    /// Of a ruleset those of these classes, which are sorted: each is a write.
+    DropDecisions(u32, Vec<u32>),
     DropService((IpAddr, Protocol, u16)),
+}
+
+impl Write {
+    /// How many rows it is. Ports that come to be of another class are counted together.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Decisions(_, rows) => rows.len(),
+            Self::DropDecisions(_, classes) => classes.len(),
+            _ => 1,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What the maps hold.
@@ -139,55 +158,27 @@ impl State {
         in_use.into_iter().filter(|used| *used).count()
     }
 
-    /// Takes note of writes that were made.
-    pub fn take_all(&mut self, writes: &[Write]) {
-        let decision = |write: &Write| match write {
-            Write::Decision(pair, set) => Some((*pair, *set)),
-            _ => None,
-        };
-        let dropped = |write: &Write| match write {
-            Write::DropDecision(pair) => Some(*pair),
-            _ => None,
-        };
-        let alike = |a: &Write, b: &Write| {
-            (decision(a).is_some() && decision(b).is_some()) || (dropped(a).is_some() && dropped(b).is_some())
-        };
-        for run in writes.chunk_by(alike) {
-            match run {
-                [Write::Decision(..), ..] => {
-                    let mut rows: Vec<(Pair, u32)> = run.iter().filter_map(decision).collect();
-                    rows.sort_by_key(|(pair, _)| *pair);
-                    self.decisions.insert_all(&rows);
-                }
-                [Write::DropDecision(_), ..] => {
-                    let mut pairs: Vec<Pair> = run.iter().filter_map(dropped).collect();
-                    pairs.sort();
-                    self.decisions.remove_all(&pairs);
-                }
-                _ => run.iter().for_each(|write| self.take(write)),
-            }
-        }
-    }
-
     /// Takes note of a write that was made.
-    pub fn take(&mut self, write: &Write) {
+    pub fn take(&mut self, write: Write) {
         match write {
-            Write::Address(address, sides) => drop(self.addresses.insert(*address, *sides)),
-            Write::Prefix(prefix, sides) => drop(self.prefixes.insert(*prefix, *sides)),
-            Write::Decision(key, set) => drop(self.decisions.insert(*key, *set)),
-            Write::PortSet(id, bits) => drop(self.port_sets.insert(*id, **bits)),
+            Write::Address(address, sides) => drop(self.addresses.insert(address, sides)),
+            Write::Prefix(prefix, sides) => drop(self.prefixes.insert(prefix, sides)),
+            Write::Decision(key, set) => drop(self.decisions.insert(key, set)),
+            Write::Decisions(ruleset, rows) => self.decisions.insert_all(ruleset, rows),
+            Write::PortSet(id, bits) => drop(self.port_sets.insert(id, *bits)),
             Write::PortClass(ports, class) => {
-                if let Some(ports) = self.port_classes.get_mut(ports.clone()) {
-                    ports.fill(*class);
+                if let Some(ports) = self.port_classes.get_mut(ports) {
+                    ports.fill(class);
                 }
             }
-            Write::Service(service) => drop(self.services.insert(*service)),
-            Write::Word(ifindex, Some(word)) => drop(self.words.insert(*ifindex, *word)),
-            Write::Word(ifindex, None) => drop(self.words.remove(ifindex)),
-            Write::DropAddress(address) => drop(self.addresses.remove(address)),
-            Write::DropPrefix(prefix) => drop(self.prefixes.remove(prefix)),
-            Write::DropDecision(key) => drop(self.decisions.remove(key)),
-            Write::DropService(service) => drop(self.services.remove(service)),
+            Write::Service(service) => drop(self.services.insert(service)),
+            Write::Word(ifindex, Some(word)) => drop(self.words.insert(ifindex, word)),
+            Write::Word(ifindex, None) => drop(self.words.remove(&ifindex)),
+            Write::DropAddress(address) => drop(self.addresses.remove(&address)),
+            Write::DropPrefix(prefix) => drop(self.prefixes.remove(&prefix)),
+            Write::DropDecision(key) => drop(self.decisions.remove(&key)),
+            Write::DropDecisions(ruleset, classes) => self.decisions.remove_all(ruleset, &classes),
+            Write::DropService(service) => drop(self.services.remove(&service)),
         }
     }
 
@@ -202,7 +193,7 @@ impl State {
     /// Rulesets that anything refers to.
     pub fn rulesets(&self) -> impl Iterator<Item = u32> {
         let words = self.words.values().flat_map(|word| [word.ingress, word.egress]);
-        words.chain(self.decisions.keys().map(|(ruleset, _)| ruleset))
+        words.chain(self.decisions.rulesets().map(|(ruleset, _)| ruleset))
     }
 }
 

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use ringfence_netpol::compile::Delta;
-use ringfence_netpol::compile::delta::{ANYONE, ClassId, PortSetId, RulesetId};
+use ringfence_netpol::compile::delta::{ANYONE, ClassId, PODS, PortSetId, RulesetId};
 use ringfence_netpol::port::{PortSet, Protocol};
 
 use super::Overflow;
-use super::decisions::{Decisions, Pair};
+use super::decisions::Row;
 use super::ids::{Epoch, Ids};
+use super::pending::Pending;
 use super::state::State;
 
 /// What stands for "not isolated" in an endpoint.
@@ -27,62 +28,14 @@ pub const CLASSES: u32 = u32::MAX - 1;
 /// The address and port of a Service.
 pub type Service = (IpAddr, Protocol, u16);
 
-/// What the maps shall hold, by identifiers that stand for contents.
+/// What the maps shall hold, by identifiers that stand for contents; but for the decisions. Of those there are so many that they are
+/// kept once: those that are in the maps, and where they shall be others ([`Moves`](super::pending::Moves)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
     pub addresses: BTreeMap<IpAddr, u32>,
     pub prefixes: BTreeMap<IpNet, u32>,
-    pub decisions: Decisions,
     pub port_sets: BTreeMap<u32, PortSet>,
     pub services: BTreeSet<Service>,
-}
-
-/// Where the maps may hold something else than they shall, and since which epoch. All else is as it shall be, on both sides.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pending {
-    pub addresses: BTreeMap<IpAddr, Epoch>,
-    pub prefixes: BTreeMap<IpNet, Epoch>,
-    pub decisions: BTreeMap<Pair, Epoch>,
-    pub port_sets: BTreeMap<u32, Epoch>,
-    pub services: BTreeMap<Service, Epoch>,
-}
-
-impl Pending {
-    pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty()
-            && self.prefixes.is_empty()
-            && self.decisions.is_empty()
-            && self.port_sets.is_empty()
-            && self.services.is_empty()
-    }
-
-    /// Everything that is in either.
-    pub fn all(state: &State, tables: &Tables, epoch: Epoch) -> Self {
-        let addresses = state.addresses.keys().chain(tables.addresses.keys());
-        let prefixes = state.prefixes.keys().chain(tables.prefixes.keys());
-        let decisions = state.decisions.keys().chain(tables.decisions.keys());
-        let port_sets = state.port_sets.keys().chain(tables.port_sets.keys());
-        let services = state.services.iter().chain(&tables.services);
-        Self {
-            addresses: addresses.map(|key| (*key, epoch)).collect(),
-            prefixes: prefixes.map(|key| (*key, epoch)).collect(),
-            decisions: decisions.map(|pair| (pair, epoch)).collect(),
-            port_sets: port_sets.map(|key| (*key, epoch)).collect(),
-            services: services.map(|key| (*key, epoch)).collect(),
-        }
-    }
-
-    /// Forgets what is of that epoch or before; of addresses and prefixes only if `sides` are equal now.
-    fn forget(&mut self, epoch: Epoch, sides: bool) {
-        let stays = |since: &Epoch| *since > epoch;
-        if sides {
-            self.addresses.retain(|_, since| stays(since));
-            self.prefixes.retain(|_, since| stays(since));
-        }
-        self.decisions.retain(|_, since| stays(since));
-        self.port_sets.retain(|_, since| stays(since));
-        self.services.retain(|_, since| stays(since));
-    }
 }
 
 /// Keeps the tables as the compiler's rules change, and numbers their contents.
@@ -103,7 +56,7 @@ pub struct Encoder {
 impl Default for Encoder {
     fn default() -> Self {
         Self {
-            classes: Ids::new("the table of classes", ANYONE + 1, CLASSES),
+            classes: Ids::new("the table of classes", PODS + 1, CLASSES),
             rulesets: Ids::new("the table of rulesets", OPEN + 1, RULESETS),
             port_sets: Ids::new("the table of port sets", EVERYTHING + 1, PORT_SETS),
             everything: None,
@@ -121,22 +74,18 @@ impl Encoder {
     /// # Errors
     /// If there is no identifier left. The tables are then of no use until [`Self::replace`].
     pub fn take(&mut self, delta: &Delta) -> Result<(), Overflow> {
-        let granted = self.take_all(delta)?;
-        let epoch = self.epoch;
-        let granted = granted.into_iter().map(|(pair, _)| (pair, epoch));
-        self.pending.decisions.extend(granted);
-        Ok(())
-    }
-
-    /// The same, but for saying that the decisions that came, which are returned, are pending.
-    fn take_all(&mut self, delta: &Delta) -> Result<Vec<(Pair, u32)>, Overflow> {
         let epoch = self.epoch;
         self.news |= !delta.is_empty();
-        let mut revoked: Vec<Pair> = delta.revoked.iter().filter_map(|key| self.pair(*key)).collect();
-        revoked.sort();
-        self.tables.decisions.remove_all(&revoked);
-        let revoked = revoked.into_iter().map(|pair| (pair, epoch));
-        self.pending.decisions.extend(revoked);
+        for key in &delta.revoked {
+            if let Some(pair) = self.pair(*key) {
+                self.pending.decisions.drop_one(pair, epoch);
+            }
+        }
+        for name in &delta.rulesets_gone {
+            if let Some(ruleset) = self.rulesets.get(*name) {
+                self.pending.decisions.drop_ruleset(ruleset, epoch);
+            }
+        }
         for (name, set) in &delta.port_sets {
             match set {
                 Some(PortSet::All) => self.everything = Some(*name),
@@ -180,22 +129,26 @@ impl Encoder {
                 self.rulesets.number(name)?;
             }
         }
-        let mut granted: Vec<(Pair, u32)> = Vec::with_capacity(delta.granted.len());
         for of_ruleset in delta.granted.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
             let Some(((ruleset, _), _)) = of_ruleset.first() else {
                 continue;
             };
             let ruleset = self.rulesets.number(*ruleset)?;
-            for ((_, class), set) in of_ruleset {
-                let set = match self.everything {
-                    Some(everything) if everything == *set => EVERYTHING,
-                    _ => self.port_sets.number(*set)?,
+            let mut rows: Vec<Row> = Vec::with_capacity(of_ruleset.len());
+            // Most rows open what the one before them opens.
+            let mut last = None;
+            for ((_, class), name) in of_ruleset {
+                let set = match last {
+                    Some((same, set)) if same == *name => set,
+                    _ if self.everything == Some(*name) => EVERYTHING,
+                    _ => self.port_sets.number(*name)?,
                 };
-                granted.push(((ruleset, self.class(*class)?), set));
+                last = Some((*name, set));
+                rows.push((self.class(*class)?, set));
             }
+            rows.sort_unstable();
+            self.pending.decisions.bring(ruleset, rows);
         }
-        granted.sort_by_key(|(pair, _)| *pair);
-        self.tables.decisions.insert_all(&granted);
         for (service, there) in &delta.services {
             match there {
                 true => drop(self.tables.services.insert(*service)),
@@ -209,7 +162,7 @@ impl Encoder {
         for name in &delta.classes_gone {
             self.classes.retire(*name, epoch);
         }
-        Ok(granted)
+        Ok(())
     }
 
     /// Takes all of the rules, told as the difference from none, of which what the maps hold may be any.
@@ -227,22 +180,26 @@ impl Encoder {
             .retain(&rules.port_sets.keys().copied().collect(), self.epoch);
         self.everything = None;
         self.tables = Tables::default();
-        self.take_all(rules)?;
-        self.doubt(state);
-        Ok(())
+        self.pending = Pending::default();
+        let taken = self.take(rules);
+        self.news = true;
+        let decisions = std::mem::take(&mut self.pending.decisions);
+        // Also if not all could be numbered: what is in the maps stays pending, and so its identifiers are not given out again.
+        self.pending = Pending::all(state, &self.tables, decisions, self.epoch);
+        taken
     }
 
-    /// Takes note of what the maps were found to hold.
+    /// Takes note of what the maps were found to hold. What they shall hold is to be told anew, by [`Self::replace`].
     pub fn reserve(&mut self, state: &State) {
         self.classes.reserve(state.classes(), self.epoch);
         self.rulesets.reserve(state.rulesets(), self.epoch);
         self.port_sets
             .reserve(state.decisions.values().copied(), self.epoch);
-        self.doubt(state);
     }
 
     /// Takes note that what was taken so far is in force now; its epoch.
     pub fn turn(&mut self) -> Epoch {
+        self.pending.decisions.arrived();
         let epoch = self.epoch;
         self.epoch += 1;
         self.news = false;
@@ -272,22 +229,14 @@ impl Encoder {
         let addresses = addresses.filter_map(|address| state.addresses.get(address));
         let prefixes = self.pending.prefixes.keys();
         let prefixes = prefixes.filter_map(|prefix| state.prefixes.get(prefix));
-        let decisions = self
-            .pending
-            .decisions
-            .keys()
-            .filter_map(|pair| Some((*pair, state.decisions.get(pair)?)));
-        let (mut classes, mut rulesets, mut sets) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        classes.extend(addresses.chain(prefixes).flatten().copied());
-        for ((ruleset, class), set) in decisions {
-            rulesets.insert(ruleset);
-            classes.insert(class);
-            sets.insert(*set);
-        }
-        rulesets.extend(state.words.values().flat_map(|word| [word.ingress, word.egress]));
-        self.classes.free(epoch, &classes);
-        self.rulesets.free(epoch, &rulesets);
-        self.port_sets.free(epoch, &sets);
+        let decisions = || self.pending.decisions.held(&state.decisions);
+        let classes = addresses.chain(prefixes).flatten().copied();
+        self.classes
+            .free(epoch, classes.chain(decisions().map(|((_, class), _)| class)));
+        let words = state.words.values().flat_map(|word| [word.ingress, word.egress]);
+        self.rulesets
+            .free(epoch, words.chain(decisions().map(|((ruleset, _), _)| ruleset)));
+        self.port_sets.free(epoch, decisions().map(|(_, set)| set));
     }
 
     /// The identifier of a ruleset.
@@ -298,23 +247,28 @@ impl Encoder {
         }
     }
 
-    fn doubt(&mut self, state: &State) {
-        self.news = true;
-        self.pending = Pending::all(state, &self.tables, self.epoch);
-    }
-
     fn class(&mut self, name: ClassId) -> Result<u32, Overflow> {
         match name {
-            ANYONE => Ok(ANYONE),
+            plain @ (ANYONE | PODS) => Ok(plain),
             name => self.classes.number(name),
         }
     }
 
     fn pair(&self, (ruleset, class): (RulesetId, ClassId)) -> Option<(u32, u32)> {
         let class = match class {
-            ANYONE => ANYONE,
+            ANYONE | PODS => class,
             name => self.classes.get(name)?,
         };
         Some((self.rulesets.get(ruleset)?, class))
+    }
+
+    /// The row of a decision.
+    #[cfg(test)]
+    pub fn row(&self, pair: (RulesetId, ClassId), set: PortSetId) -> Option<((u32, u32), u32)> {
+        let set = match self.everything {
+            Some(everything) if everything == set => EVERYTHING,
+            _ => self.port_sets.get(set)?,
+        };
+        Some((self.pair(pair)?, set))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::compiler::Compiler;
-use super::delta::{self, ClassId, RulesetId};
+use super::delta::{self, ClassId, IdSet, RulesetId};
 use super::{
     ANYONE, Class, ClassIx, Decisions, Endpoint, NodeRules, OpenRule, PeerGroup, PeerIx, Ruleset, RulesetIx,
 };
@@ -30,18 +30,19 @@ impl Compiler {
             .map(|(id, class)| {
                 let class = Class {
                     peers: renumber(&class.peers),
-                    named_ports: class.named_ports.clone(),
+                    named_ports: self.grants().names().get(class.names).to_vec(),
                 };
                 (class, id)
             })
             .collect();
         classes.push((Class::default(), delta::ANYONE));
         classes.sort_unstable();
-        let class_of: BTreeMap<ClassId, ClassIx> = classes
-            .iter()
-            .zip(0..)
-            .map(|((_, id), index)| (*id, index))
+        // What pods have and what other addresses have may be the same, but for being pods'.
+        let alike = classes.chunk_by(|(a, _), (b, _)| a == b).zip(0..);
+        let class_of: BTreeMap<ClassId, ClassIx> = alike
+            .flat_map(|(alike, index)| alike.iter().map(move |(_, id)| (*id, index)))
             .collect();
+        classes.dedup_by(|(a, _), (b, _)| a == b);
 
         let mut rulesets: Vec<(Ruleset, RulesetId)> = self
             .rulesets
@@ -72,14 +73,16 @@ impl Compiler {
         let ruleset = |id: Option<RulesetId>| id.and_then(|id| ruleset_of.get(&id)).copied();
         let mut rows: Vec<Vec<(ClassIx, u32)>> = vec![Vec::new(); rulesets.len()];
         for (of, content) in self.rulesets.iter() {
-            let found = self.grants().rows(content).into_iter();
+            let found = self.grants().opened(content).into_iter();
             let found = found.filter_map(|(to, set)| Some((*class_of.get(&to)?, set)));
             if let Some(rows) = ruleset(Some(of)).and_then(|index| rows.get_mut(index as usize)) {
                 rows.extend(found);
                 rows.sort_unstable();
+                rows.dedup();
             }
         }
-        let sets = self.grants().port_sets();
+        let in_use: IdSet = rows.iter().flatten().map(|(_, set)| *set).collect();
+        let sets = self.grants().port_sets().filter(|(id, _)| in_use.contains(id));
         let sets = sets.map(|(id, ports)| (ports.clone(), id)).collect();
         NodeRules {
             decisions: Decisions::new(rows, sets),
@@ -103,6 +106,7 @@ impl Compiler {
                 .addresses
                 .into_iter()
                 .map(|(at, id)| (at, class(id)))
+                .filter(|(_, class)| *class != ANYONE)
                 .collect(),
             blocks: state
                 .prefixes

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::contents::Contents;
-use super::delta::{Delta, RulesetId};
+use super::delta::{Delta, PODS, RulesetId};
 use super::force::{Force, PolicyId};
 use super::grants::Grants;
+use super::names::{NONE, NamedPort, Names};
 use super::places::{Amended, Places};
 use super::population::{PodId, Population};
-use super::tables::{covers, intersection};
-use super::{Class, Endpoint, PeerGroup, Ruleset};
+use super::signature::Signature;
+use super::tables::covers;
+use super::{Endpoint, PeerGroup, Ruleset};
 use crate::cluster::{Changes, Cluster, ContainerPort, Key, Pod, Service, Store};
 use crate::policy::{Direction, IpBlock, Policy};
 use crate::port::Protocol;
@@ -31,7 +33,7 @@ pub struct Compiler {
     force: Force,
     grants: Grants,
     pub(super) peers: Contents<PeerGroup>,
-    pub(super) classes: Contents<Class>,
+    pub(super) classes: Contents<Signature>,
     pub(super) rulesets: Contents<Ruleset>,
     locals: BTreeMap<Key, Local>,
     services: BTreeMap<Key, Arc<Service>>,
@@ -65,7 +67,7 @@ impl Compiler {
             force: Force::default(),
             grants: Grants::default(),
             peers: Contents::new(0),
-            classes: Contents::new(1),
+            classes: Contents::new(PODS + 1),
             rulesets: Contents::new(0),
             locals: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -321,42 +323,41 @@ impl Compiler {
         }
     }
 
-    fn classify(&mut self, delta: &mut Delta) -> Vec<Amended> {
+    fn classify(&mut self, delta: &mut Delta) -> Amended {
         let (population, force, peers) = (&self.population, &self.force, &self.peers);
-        let of_pod = |places: &Places, address: IpAddr, id: PodId| {
+        let names = self.grants.names_mut();
+        let of_pod = |places: &Places, names: &mut Names, address: IpAddr, id: PodId| {
             let Some(resident) = population.get(id) else {
-                return Class::default();
+                return Signature::of_no_peer(true);
             };
             let mut peers: Vec<u32> = population.peers_of(resident, peers).collect();
             peers.extend(places.blocks_around(address.into(), |block| block.contains(address)));
-            peers.sort_unstable();
-            peers.dedup();
             let named = resident.pod.ports.iter().filter_map(|port| {
                 let name = port.name.as_deref()?;
                 force
                     .is_asked_for(port.protocol, name)
                     .then(|| (port.protocol, name.to_owned(), port.number))
             });
-            let named_ports: BTreeSet<_> = named.collect();
-            Class {
-                peers,
-                named_ports: named_ports.into_iter().collect(),
-            }
+            let mut named: Vec<NamedPort> = named.collect();
+            named.sort_unstable();
+            named.dedup();
+            Signature::new(true, peers, names.intern(&named))
         };
         let of_address = |places: &Places, address: IpAddr, pods: &[PodId]| {
-            let classes = pods.iter().map(|id| of_pod(places, address, *id));
-            // Several pods claim one address: until that is over it has only what all would have.
-            classes.reduce(|a, b| intersection(&a, &b)).unwrap_or_default()
+            let mut common: Option<Signature> = None;
+            for id in pods {
+                let signature = of_pod(places, names, address, *id);
+                // Several pods claim one address: until that is over it has only what all would have.
+                common = Some(match common {
+                    None => signature,
+                    Some(common) => common.intersection(&signature, names),
+                });
+            }
+            common.unwrap_or_else(|| Signature::of_no_peer(true))
         };
         let of_prefix = |places: &Places, prefix: IpNet| {
             let around = places.blocks_around(prefix, |block: &IpBlock| covers(block, prefix));
-            let mut peers: Vec<u32> = around.collect();
-            peers.sort_unstable();
-            peers.dedup();
-            Class {
-                peers,
-                named_ports: Vec::new(),
-            }
+            Signature::new(false, around.collect(), NONE)
         };
         self.places
             .classify(&mut self.classes, delta, of_address, of_prefix)

@@ -1,14 +1,20 @@
 //! Contents with identifiers that stand for them, as long as somebody holds them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::spread::IdMap;
 
 /// Numbers contents. An identifier keeps its content until nobody holds it any more, and is then the last to be given out
 /// again: after four milliards of others.
 #[derive(Debug)]
 pub(super) struct Contents<T> {
-    ids: BTreeMap<Arc<T>, u32>,
-    kept: BTreeMap<u32, Kept<T>>,
+    /// By their contents.
+    ids: HashTable<u32>,
+    kept: IdMap<Kept<T>>,
     first: u32,
     next: u32,
     born: BTreeSet<u32>,
@@ -28,12 +34,12 @@ pub(super) struct Settled<T> {
     pub(super) gone: Vec<(u32, Arc<T>)>,
 }
 
-impl<T: Ord + Clone> Contents<T> {
+impl<T: Hash + Eq + Clone> Contents<T> {
     /// Gives out `first` and what comes after it.
     pub(super) fn new(first: u32) -> Self {
         Self {
-            ids: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            ids: HashTable::new(),
+            kept: IdMap::default(),
             first,
             next: first,
             born: BTreeSet::new(),
@@ -43,8 +49,8 @@ impl<T: Ord + Clone> Contents<T> {
 
     /// The identifier of a content. Nobody holds it by that.
     pub(super) fn intern(&mut self, content: &T) -> u32 {
-        if let Some(id) = self.ids.get(content) {
-            return *id;
+        if let Some(id) = self.id(content) {
+            return id;
         }
         while self.kept.contains_key(&self.next) {
             self.advance();
@@ -52,8 +58,8 @@ impl<T: Ord + Clone> Contents<T> {
         let id = self.next;
         self.advance();
         let content = Arc::new(content.clone());
-        self.ids.insert(Arc::clone(&content), id);
         self.kept.insert(id, Kept { content, holders: 0 });
+        self.enter(id);
         self.born.insert(id);
         self.idle.insert(id);
         id
@@ -61,7 +67,8 @@ impl<T: Ord + Clone> Contents<T> {
 
     /// The identifier of a content that is there.
     pub(super) fn id(&self, content: &T) -> Option<u32> {
-        self.ids.get(content).copied()
+        let same = |id: &u32| self.get(*id).is_some_and(|other| **other == *content);
+        self.ids.find(hash(content), same).copied()
     }
 
     pub(super) fn hold(&mut self, id: u32) {
@@ -100,17 +107,17 @@ impl<T: Ord + Clone> Contents<T> {
 
     /// Has an identifier stand for another content; whether that could be, since no other stands for it.
     pub(super) fn amend(&mut self, id: u32, content: T) -> bool {
-        let Some(kept) = self
-            .kept
-            .get_mut(&id)
-            .filter(|_| !self.ids.contains_key(&content))
-        else {
+        if self.id(&content).is_some() || !self.kept.contains_key(&id) {
             return false;
-        };
-        let content = Arc::new(content);
-        self.ids.remove(&kept.content);
-        self.ids.insert(Arc::clone(&content), id);
-        kept.content = content;
+        }
+        self.leave(id);
+        if let Some(kept) = self.kept.get_mut(&id) {
+            match Arc::get_mut(&mut kept.content) {
+                Some(there) => *there = content,
+                None => kept.content = Arc::new(content),
+            }
+        }
+        self.enter(id);
         true
     }
 
@@ -122,20 +129,24 @@ impl<T: Ord + Clone> Contents<T> {
         self.kept.len()
     }
 
+    /// All of them, by their identifiers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.kept.iter().map(|(id, kept)| (*id, kept.content.as_ref()))
+        let all = self.kept.iter();
+        let mut all: Vec<(u32, &T)> = all.map(|(id, kept)| (*id, kept.content.as_ref())).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all.into_iter()
     }
 
-    /// Forgets what nobody holds. What came and went in between is in neither list.
+    /// Forgets what nobody holds. What came and went in between is in neither list; both are sorted.
     pub(super) fn settle(&mut self) -> Settled<T> {
         let born = std::mem::take(&mut self.born);
         let mut gone = Vec::new();
         for id in std::mem::take(&mut self.idle) {
-            if let Some(kept) = self.kept.remove(&id) {
-                self.ids.remove(&kept.content);
-                if !born.contains(&id) {
-                    gone.push((id, kept.content));
-                }
+            self.leave(id);
+            if let Some(kept) = self.kept.remove(&id)
+                && !born.contains(&id)
+            {
+                gone.push((id, kept.content));
             }
         }
         let born = born
@@ -147,9 +158,30 @@ impl<T: Ord + Clone> Contents<T> {
         }
     }
 
+    /// Has it found by its content, which no other has.
+    fn enter(&mut self, id: u32) {
+        let kept = &self.kept;
+        let hash_of = |id: &u32| kept.get(id).map_or(0, |kept| hash(&kept.content));
+        self.ids.insert_unique(hash_of(&id), id, hash_of);
+    }
+
+    fn leave(&mut self, id: u32) {
+        if let Some(kept) = self.kept.get(&id)
+            && let Ok(found) = self.ids.find_entry(hash(&kept.content), |other| *other == id)
+        {
+            found.remove();
+        }
+    }
+
     fn advance(&mut self) {
         self.next = self.next.checked_add(1).unwrap_or(self.first);
     }
+}
+
+fn hash(content: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -19,8 +19,6 @@ pub(super) struct Rows {
     pub(super) anyone: Option<u32>,
     /// What is open to a class, where that is not what is open to anyone; sorted.
     pub(super) others: Vec<(u32, u32)>,
-    /// How many rows there are of each set; a set may be listed more than once.
-    pub(super) counts: Vec<(u32, usize)>,
 }
 
 /// Decides for the classes that were met, in any order. `number` gives a set of ports its number.
@@ -33,9 +31,7 @@ pub(super) fn decide<'a>(
     let anyone = ruleset.ports_for_anyone();
     let mut rows = Rows::default();
     if !anyone.is_empty() {
-        let set = number(&anyone);
-        rows.anyone = Some(set);
-        rows.counts.push((set, 1));
+        rows.anyone = Some(number(&anyone));
     }
     // Each peer's classes came sorted, so that a sort which merges runs has little to do.
     met.sort();
@@ -51,26 +47,15 @@ pub(super) fn decide<'a>(
         rules.extend(of_class.iter().map(|(_, _, rule)| *rule));
         let decided = kinds.of(&rules, names).get_or_insert_with(|| {
             let ports = ruleset.ports_for(named(names), &rules, &anyone);
-            let set = (ports != anyone).then(|| number(&ports));
-            Decided { set, rows: 0 }
+            (ports != anyone).then(|| number(&ports))
         });
-        decided.rows += 1;
-        if let Some(set) = decided.set {
-            rows.others.push((class, set));
-        }
+        rows.others.extend(decided.map(|set| (class, set)));
     }
-    let decided = kinds.decided.into_iter().flatten().flatten();
-    rows.counts
-        .extend(decided.filter_map(|decided| Some((decided.set?, decided.rows))));
     rows
 }
 
-#[derive(Debug, Clone)]
-struct Decided {
-    /// Nothing, if it is what is open to anyone.
-    set: Option<u32>,
-    rows: usize,
-}
+/// A set of ports by number; nothing, if it is what is open to anyone.
+type Decided = Option<u32>;
 
 /// What was decided for each kind of class.
 #[derive(Debug, Default)]

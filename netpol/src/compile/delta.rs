@@ -9,6 +9,8 @@ use super::Endpoint;
 use crate::cluster::Key;
 use crate::port::{PortSet, Protocol};
 
+pub use super::spread::{IdMap, IdSet};
+
 /// Stands for a class for as long as some address or prefix has it; then for nothing, until four milliards of others were.
 pub type ClassId = u32;
 /// Stands for a ruleset, likewise.
@@ -18,6 +20,9 @@ pub type PortSetId = u32;
 
 /// The class of every address that no peer in use matches.
 pub const ANYONE: ClassId = 0;
+/// Stands for any pod that some peer matches, where a ruleset says what it opens to those for whose class it says nothing. No address
+/// has it.
+pub const PODS: ClassId = 1;
 
 /// The difference between two states of a node's rules; `None` is what is there no more. From nothing to a state, it is that state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,10 +33,11 @@ pub struct Delta {
     pub addresses: BTreeMap<IpAddr, Option<ClassId>>,
     /// The class of all other addresses, by longest prefix.
     pub prefixes: BTreeMap<IpNet, Option<ClassId>>,
-    /// Which ports a ruleset opens to a class: the entries that came, sorted. Where there is no entry for the pair, that of [`ANYONE`]
-    /// counts; where there is none either, nothing is open. While both are there, the entry stays as it is.
+    /// Which ports a ruleset opens to a class: the entries that came, sorted. Where there is no entry for the pair, that of [`PODS`]
+    /// counts if the class is one of [`Self::addresses`], and that of [`ANYONE`] if not; where there is none either, nothing is open.
+    /// While both are there, the entry stays as it is.
     pub granted: Vec<((RulesetId, ClassId), PortSetId)>,
-    /// The entries that went, sorted. Of each the ruleset or the class is gone.
+    /// The entries that went of rulesets that stay, sorted: the class is gone. With a ruleset that is gone all of its entries are.
     pub revoked: Vec<(RulesetId, ClassId)>,
     pub port_sets: BTreeMap<PortSetId, Option<PortSet>>,
     /// Addresses and ports of Services; whether they are there.

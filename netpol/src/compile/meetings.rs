@@ -1,25 +1,28 @@
 //! Who meets whom: a peer knows the rules that name it and the classes that it is of, so that only those rules and classes meet which
 //! have a peer in common.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::contents::{Contents, Settled};
 use super::decide::{Met, named_by};
 use super::delta::{ClassId, RulesetId};
-use super::names::{Names, NamesId};
+use super::names::{NONE, Names, NamesId};
 use super::places::Amended;
-use super::{Class, PeerIx, Ruleset};
+use super::signature::Signature;
+use super::spread::IdMap;
+use super::{PeerIx, Ruleset};
 
 /// A rule by its place in its ruleset.
 type RuleAt = (RulesetId, u32);
 
 #[derive(Debug, Default)]
 pub(super) struct Meetings {
-    peers: BTreeMap<PeerIx, Meeting>,
+    peers: IdMap<Meeting>,
     /// What meets by the names of ports: rules that are open to anyone, and classes that have ports with names.
     by_name: Meeting,
     pub(super) names: Names,
+    /// The classes of pods, sorted.
+    pods: Vec<ClassId>,
 }
 
 /// Rules and classes that have something in common; both sorted.
@@ -44,8 +47,12 @@ impl Meetings {
         met
     }
 
+    pub(super) fn pods(&self) -> &[ClassId] {
+        &self.pods
+    }
+
     /// The rules that may open to a class what is not open to anyone, of such rulesets; sorted.
-    pub(super) fn rules_met(&self, class: &Class, of: impl Fn(RulesetId) -> bool) -> Vec<RuleAt> {
+    pub(super) fn rules_met(&self, class: &Signature, of: impl Fn(RulesetId) -> bool) -> Vec<RuleAt> {
         let by_peer = class.peers.iter().filter_map(|peer| self.peers.get(peer));
         let by_name = by_names(class).map(|_| &self.by_name);
         let met = by_peer.chain(by_name).flat_map(|meeting| &meeting.rules);
@@ -55,50 +62,76 @@ impl Meetings {
         rules
     }
 
-    /// Takes note of classes that gained and lost peers as a whole.
-    pub(super) fn amend(&mut self, amended: &[Amended], classes: &Contents<Class>) {
-        for Amended { class, gained, lost } in amended {
-            for peer in lost {
-                remove(&mut self.meeting(Some(*peer)).classes, |(id, _)| id.cmp(class));
+    /// Takes note of classes that gained and lost peers as wholes.
+    pub(super) fn amend(&mut self, Amended(amended): &Amended, classes: &Contents<Signature>) {
+        for (turn, turned) in amended {
+            for peer in &turn.lost {
+                remove_all(&mut self.meeting(Some(*peer)).classes, turned);
                 self.part(Some(*peer));
             }
-            let named = classes.get(*class).map_or(&[][..], |class| &class.named_ports);
-            let names = self.names.id(named);
-            for peer in gained {
-                insert(&mut self.meeting(Some(*peer)).classes, (*class, names));
+            let names = |class: &ClassId| classes.get(*class).map_or(NONE, |signature| signature.names);
+            for peer in &turn.gained {
+                let meeting = self.meeting(Some(*peer));
+                meeting
+                    .classes
+                    .extend(turned.iter().map(|class| (*class, names(class))));
+                meeting.classes.sort();
             }
         }
     }
 
-    pub(super) fn enter(&mut self, rulesets: &Settled<Ruleset>, classes: &Settled<Class>) {
+    pub(super) fn enter(&mut self, rulesets: &Settled<Ruleset>, classes: &Settled<Signature>) {
         for (id, ruleset) in &rulesets.born {
             for (peer, rule) in named_by(ruleset) {
                 insert(&mut self.meeting(peer).rules, (*id, rule));
             }
         }
         for (id, class) in &classes.born {
-            let names = self.names.hold(&class.named_ports);
+            self.names.hold(class.names);
+            if class.pod {
+                insert(&mut self.pods, *id);
+            }
             for peer in class.peers.iter().copied().map(Some).chain(by_names(class)) {
-                insert(&mut self.meeting(peer).classes, (*id, names));
+                insert(&mut self.meeting(peer).classes, (*id, class.names));
             }
         }
     }
 
     /// The ruleset is no more.
-    pub(super) fn leave_ruleset(&mut self, (id, ruleset): &(RulesetId, Arc<Ruleset>)) {
+    pub(super) fn leave_ruleset(&mut self, id: RulesetId, ruleset: &Ruleset) {
         for (peer, rule) in named_by(ruleset) {
-            remove(&mut self.meeting(peer).rules, |at| at.cmp(&(*id, rule)));
+            remove(&mut self.meeting(peer).rules, |at| at.cmp(&(id, rule)));
             self.part(peer);
         }
     }
 
-    /// The class is no more.
-    pub(super) fn leave_class(&mut self, (id, class): &(ClassId, Arc<Class>)) {
-        for peer in class.peers.iter().copied().map(Some).chain(by_names(class)) {
-            remove(&mut self.meeting(peer).classes, |(other, _)| other.cmp(id));
-            self.part(peer);
+    /// These classes, which are sorted, are no more.
+    pub(super) fn leave_classes(&mut self, gone: &[(ClassId, Arc<Signature>)]) {
+        let mut leaving: IdMap<Vec<ClassId>> = IdMap::default();
+        let mut by_name = Vec::new();
+        for (id, class) in gone {
+            for peer in &class.peers {
+                leaving.entry(*peer).or_default().push(*id);
+            }
+            by_name.extend(by_names(class).map(|_| *id));
+            self.names.release(class.names);
         }
-        self.names.release(&class.named_ports);
+        let mut pods = gone
+            .iter()
+            .filter(|(_, class)| class.pod)
+            .map(|(id, _)| *id)
+            .peekable();
+        if pods.peek().is_some() {
+            self.pods.retain(|pod| {
+                while pods.next_if(|gone| gone < pod).is_some() {}
+                pods.peek() != Some(pod)
+            });
+        }
+        remove_all(&mut self.by_name.classes, &by_name);
+        for (peer, classes) in leaving {
+            remove_all(&mut self.meeting(Some(peer)).classes, &classes);
+            self.part(Some(peer));
+        }
     }
 
     /// Those that have a peer in common; of no peer, those that meet by the names of ports.
@@ -120,8 +153,8 @@ impl Meetings {
 }
 
 /// Whether the class meets rules by the names of its ports.
-fn by_names(class: &Class) -> Option<Option<PeerIx>> {
-    (!class.named_ports.is_empty()).then_some(None)
+fn by_names(class: &Signature) -> Option<Option<PeerIx>> {
+    (class.names != NONE).then_some(None)
 }
 
 /// New identifiers are the highest, so this mostly appends.
@@ -137,4 +170,17 @@ fn remove<T>(list: &mut Vec<T>, compare: impl FnMut(&T) -> std::cmp::Ordering) {
     if let Ok(place) = list.binary_search_by(compare) {
         list.remove(place);
     }
+}
+
+/// Removes classes, which are sorted as the list is.
+fn remove_all(list: &mut Vec<(ClassId, NamesId)>, classes: &[ClassId]) {
+    if let [class] = classes {
+        remove(list, |(other, _)| other.cmp(class));
+        return;
+    }
+    let mut gone = classes.iter().peekable();
+    list.retain(|(class, _)| {
+        while gone.next_if(|gone| *gone < class).is_some() {}
+        gone.peek() != Some(&class)
+    });
 }

@@ -6,189 +6,159 @@
 //! nothing that was decided for the class has to do with either. However many addresses a new peer matches, only those move that it
 //! tells apart from others of their class.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use slab::Slab;
 
+use super::PeerIx;
+use super::blocks::{Blocks, edges};
+use super::claimants::Claimants;
 use super::contents::Contents;
 use super::delta::{ANYONE, ClassId, Delta};
 use super::population::PodId;
+use super::signature::Signature;
+use super::spread::IdMap;
 use super::tables::covers;
-use super::{Class, PeerIx};
+use super::turns::{ANEW, NOT, Turn, TurnIx, Turns};
 use crate::policy::IpBlock;
 
-/// A class that gained and lost peers as a whole.
-#[derive(Debug)]
-pub(super) struct Amended {
-    pub(super) class: ClassId,
-    pub(super) gained: Vec<PeerIx>,
-    pub(super) lost: Vec<PeerIx>,
-}
-
-/// What has a class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Address(IpAddr),
-    Prefix(IpNet),
-}
-
-#[derive(Debug)]
-enum Turn {
-    /// Peers that match now and did not, and the other way round; each sorted.
-    Peers {
-        gained: Vec<PeerIx>,
-        lost: Vec<PeerIx>,
-    },
-    Anew,
-}
+/// Classes that gained and lost peers as wholes; sorted, those that turned alike together.
+#[derive(Debug, Default)]
+pub(super) struct Amended(pub(super) Vec<(Turn, Vec<ClassId>)>);
 
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    addresses: BTreeMap<IpAddr, Claimed>,
-    prefixes: BTreeMap<IpNet, Edge>,
-    /// The blocks, by their `cidr`, with the peer that each is of.
-    blocks: BTreeMap<IpNet, Vec<(PeerIx, IpBlock)>>,
-    /// How many keys of [`Self::blocks`] are of each family and length.
-    lengths: BTreeMap<(bool, u8), usize>,
-    turns: BTreeMap<Place, Turn>,
+    all: Slab<Place>,
+    addresses: BTreeMap<IpAddr, PlaceIx>,
+    prefixes: BTreeMap<IpNet, PlaceIx>,
+    blocks: Blocks,
+    turns: Turns,
+    /// Those that turn.
+    turning: Vec<PlaceIx>,
 }
 
-/// An address that pods have.
-#[derive(Debug, Default)]
-struct Claimed {
-    /// Only for a moment more than one.
-    pods: Vec<PodId>,
+type PlaceIx = u32;
+
+/// What has a class.
+#[derive(Debug)]
+struct Place {
+    at: At,
     class: ClassId,
+    turn: TurnIx,
 }
 
-/// A prefix at which the membership in some block changes.
-#[derive(Debug, Default)]
-struct Edge {
-    blocks: usize,
-    class: ClassId,
-    /// Whether who follows knows of it.
-    told: bool,
+#[derive(Debug)]
+enum At {
+    /// An address that pods have.
+    Address(IpAddr, Claimants),
+    /// A prefix at which the membership in so many blocks changes; whether who follows knows of it.
+    Prefix { prefix: IpNet, blocks: u32, told: bool },
 }
 
 impl Places {
     pub(super) fn claim(&mut self, address: IpAddr, pod: PodId) {
-        let pods = &mut self.addresses.entry(address).or_default().pods;
-        if !pods.contains(&pod) {
-            pods.push(pod);
+        let (all, turning) = (&mut self.all, &mut self.turning);
+        let at = *self.addresses.entry(address).or_insert_with(|| {
+            let at = At::Address(address, Claimants::None);
+            all.insert(Place::new(at)) as PlaceIx
+        });
+        if let Some(place) = all.get_mut(at as usize) {
+            if let At::Address(_, claimants) = &mut place.at {
+                claimants.add(pod);
+            }
+            place.turn_to(ANEW, at, turning);
         }
-        self.look_at(address);
     }
 
     pub(super) fn disclaim(&mut self, address: IpAddr, pod: PodId) {
-        if let Some(claimed) = self.addresses.get_mut(&address) {
-            claimed.pods.retain(|other| *other != pod);
+        if let Some(at) = self.addresses.get(&address)
+            && let Some(place) = self.all.get_mut(*at as usize)
+        {
+            if let At::Address(_, claimants) = &mut place.at {
+                claimants.remove(pod);
+            }
+            place.turn_to(ANEW, *at, &mut self.turning);
         }
-        self.look_at(address);
     }
 
     /// Has the address looked at anew.
     pub(super) fn look_at(&mut self, address: IpAddr) {
-        self.turns.insert(Place::Address(address), Turn::Anew);
+        if let Some(at) = self.addresses.get(&address)
+            && let Some(place) = self.all.get_mut(*at as usize)
+        {
+            place.turn_to(ANEW, *at, &mut self.turning);
+        }
     }
 
     /// Whether so much is to be looked at anew that it is not worth knowing what the rest gains and loses.
     pub(super) fn is_mostly_anew(&self) -> bool {
-        self.turns.len() > self.addresses.len() / 2
+        self.turning.len() > self.addresses.len() / 2
     }
 
     pub(super) fn look_at_all(&mut self) {
-        let addresses = self.addresses.keys().copied().map(Place::Address);
-        let prefixes = self.prefixes.keys().copied().map(Place::Prefix);
-        self.turns = addresses
-            .chain(prefixes)
-            .map(|place| (place, Turn::Anew))
-            .collect();
+        for (at, place) in &mut self.all {
+            place.turn_to(ANEW, at as PlaceIx, &mut self.turning);
+        }
     }
 
     /// A peer matches the address now.
     pub(super) fn gain(&mut self, address: IpAddr, peer: PeerIx) {
-        if self.is_contested(address) {
-            self.look_at(address);
-        } else {
-            self.turn(Place::Address(address), Some(peer), None);
+        if let Some(at) = self.addresses.get(&address).copied() {
+            self.turn(at, peer, true);
         }
     }
 
     /// A peer does not match the address any more.
     pub(super) fn lose(&mut self, address: IpAddr, peer: PeerIx) {
-        if self.is_contested(address) {
-            self.look_at(address);
-        } else {
-            self.turn(Place::Address(address), None, Some(peer));
+        if let Some(at) = self.addresses.get(&address).copied() {
+            self.turn(at, peer, false);
         }
     }
 
     /// Takes a peer into account that is these blocks. `tell`: whether to say which places gain it.
     pub(super) fn admit(&mut self, peer: PeerIx, blocks: &[IpBlock], tell: bool) {
         if tell {
-            self.each_place_in(blocks, |places, place| match place {
-                Place::Address(address) => places.gain(address, peer),
-                Place::Prefix(_) => places.turn(place, Some(peer), None),
-            });
+            self.turn_within(blocks, peer, true);
         }
-        blocks.iter().for_each(|block| self.enter(peer, block));
+        for block in blocks {
+            for prefix in edges(block) {
+                let (all, turning) = (&mut self.all, &mut self.turning);
+                let at = *self.prefixes.entry(prefix).or_insert_with(|| {
+                    let (blocks, told) = (0, false);
+                    all.insert(Place::new(At::Prefix { prefix, blocks, told })) as PlaceIx
+                });
+                if let Some(place) = all.get_mut(at as usize)
+                    && let At::Prefix { blocks, .. } = &mut place.at
+                {
+                    *blocks += 1;
+                    if *blocks == 1 {
+                        place.turn_to(ANEW, at, turning);
+                    }
+                }
+            }
+            self.blocks.enter(peer, block);
+        }
     }
 
     pub(super) fn dismiss(&mut self, peer: PeerIx, blocks: &[IpBlock], tell: bool) {
-        blocks.iter().for_each(|block| self.leave(peer, block));
-        if tell {
-            self.each_place_in(blocks, |places, place| match place {
-                Place::Address(address) => places.lose(address, peer),
-                Place::Prefix(_) => places.turn(place, None, Some(peer)),
-            });
-        }
-    }
-
-    fn each_place_in(&mut self, blocks: &[IpBlock], mut act: impl FnMut(&mut Self, Place)) {
         for block in blocks {
-            self.places_in(block)
-                .into_iter()
-                .for_each(|place| act(self, place));
-        }
-    }
-
-    fn enter(&mut self, peer: PeerIx, block: &IpBlock) {
-        for prefix in edges(block) {
-            let edge = self.prefixes.entry(prefix).or_default();
-            edge.blocks += 1;
-            if edge.blocks == 1 {
-                self.turns.insert(Place::Prefix(prefix), Turn::Anew);
-            }
-        }
-        let of_cidr = self.blocks.entry(block.cidr).or_default();
-        if of_cidr.is_empty() {
-            *self.lengths.entry(length(block.cidr)).or_default() += 1;
-        }
-        of_cidr.push((peer, block.clone()));
-    }
-
-    fn leave(&mut self, peer: PeerIx, block: &IpBlock) {
-        if let Some(of_cidr) = self.blocks.get_mut(&block.cidr) {
-            of_cidr.retain(|(of, other)| *of != peer || other != block);
-            if of_cidr.is_empty() {
-                self.blocks.remove(&block.cidr);
-                let length = length(block.cidr);
-                if let Some(count) = self.lengths.get_mut(&length) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.lengths.remove(&length);
+            self.blocks.leave(peer, block);
+            for prefix in edges(block) {
+                if let Some(at) = self.prefixes.get(&prefix).copied()
+                    && let Some(place) = self.all.get_mut(at as usize)
+                    && let At::Prefix { blocks, .. } = &mut place.at
+                {
+                    *blocks = blocks.saturating_sub(1);
+                    if *blocks == 0 {
+                        place.turn_to(ANEW, at, &mut self.turning);
                     }
                 }
             }
         }
-        for prefix in edges(block) {
-            if let Some(edge) = self.prefixes.get_mut(&prefix) {
-                edge.blocks = edge.blocks.saturating_sub(1);
-                if edge.blocks == 0 {
-                    self.turns.insert(Place::Prefix(prefix), Turn::Anew);
-                }
-            }
+        if tell {
+            self.turn_within(blocks, peer, false);
         }
     }
 
@@ -198,236 +168,210 @@ impl Places {
         net: IpNet,
         holds: impl Fn(&IpBlock) -> bool,
     ) -> impl Iterator<Item = PeerIx> {
-        let (six, longest) = length(net);
-        let lengths = self.lengths.range((six, 0)..=(six, longest));
-        let around = lengths.filter_map(move |((_, length), _)| {
-            let around = IpNet::new(net.addr(), *length).ok()?.trunc();
-            self.blocks.get(&around)
-        });
-        let holding = around.flatten().filter(move |(_, block)| holds(block));
-        holding.map(|(peer, _)| *peer)
+        self.blocks.around(net, holds)
     }
 
     /// Gives every place its class; the classes that changed as a whole. `of_address` says what an address has that these pods claim,
     /// `of_prefix` what a prefix.
     pub(super) fn classify(
         &mut self,
-        classes: &mut Contents<Class>,
+        classes: &mut Contents<Signature>,
         delta: &mut Delta,
-        of_address: impl Fn(&Self, IpAddr, &[PodId]) -> Class,
-        of_prefix: impl Fn(&Self, IpNet) -> Class,
-    ) -> Vec<Amended> {
-        let turns = std::mem::take(&mut self.turns);
-        let amended = self.amend(&turns, classes);
-        let whole: BTreeSet<ClassId> = amended.iter().map(|amended| amended.class).collect();
-        let mut known: BTreeMap<(ClassId, Vec<PeerIx>, Vec<PeerIx>), ClassId> = BTreeMap::new();
-        for (place, turn) in turns {
-            let Some(before) = self.class_of(place) else {
+        mut of_address: impl FnMut(&Self, IpAddr, &[PodId]) -> Signature,
+        of_prefix: impl Fn(&Self, IpNet) -> Signature,
+    ) -> Amended {
+        let (turning, turns) = (std::mem::take(&mut self.turning), std::mem::take(&mut self.turns));
+        let whole = self.amend(&turning, &turns, classes);
+        let mut known: HashMap<(ClassId, TurnIx, bool), ClassId> = HashMap::new();
+        for at in turning {
+            let Some((before, turn)) = self.all.get_mut(at as usize).map(Place::turned) else {
                 continue;
             };
-            let after = match turn {
+            let after = match turns.get(turn) {
                 // Its class turned as it does.
-                Turn::Peers { .. } if whole.contains(&before) => before,
-                Turn::Peers { gained, lost } => {
-                    *known
-                        .entry((before, gained, lost))
-                        .or_insert_with_key(|(_, gained, lost)| {
-                            number(classes, &turned(classes, before, gained, lost))
-                        })
+                Some(_) if whole.contains_key(&before) => continue,
+                Some(Turn { gained, lost }) => {
+                    let pod = self.all.get(at as usize).is_some_and(Place::is_pods);
+                    *known.entry((before, turn, pod)).or_insert_with(|| {
+                        let signature = classes.get(before).map(|before| before.turned(gained, lost));
+                        let of_anyone = || Signature::of_no_peer(pod).turned(gained, lost);
+                        number(classes, &signature.unwrap_or_else(of_anyone))
+                    })
                 }
-                Turn::Anew => {
-                    let class = match place {
-                        Place::Address(address) => self
-                            .addresses
-                            .get(&address)
-                            .filter(|claimed| !claimed.pods.is_empty())
-                            .map(|claimed| of_address(self, address, &claimed.pods)),
-                        Place::Prefix(prefix) => self
-                            .prefixes
-                            .get(&prefix)
-                            .filter(|edge| edge.blocks > 0)
-                            .map(|_| of_prefix(self, prefix)),
-                    };
-                    let Some(class) = class else {
+                None if turn == NOT => continue,
+                None => {
+                    let signature = self.all.get(at as usize).and_then(|place| match &place.at {
+                        At::Address(address, claimants) => match claimants.pods() {
+                            [] => None,
+                            pods => Some(of_address(self, *address, pods)),
+                        },
+                        At::Prefix { blocks: 0, .. } => None,
+                        At::Prefix { prefix, .. } => Some(of_prefix(self, *prefix)),
+                    });
+                    let Some(signature) = signature else {
                         classes.release(before);
-                        self.remove(place, before, delta);
+                        self.remove(at, delta);
                         continue;
                     };
-                    number(classes, &class)
+                    number(classes, &signature)
                 }
             };
             classes.hold(after);
             classes.release(before);
-            self.place(place, (before, after), delta);
+            self.place(at, (before, after), delta);
         }
-        amended
-    }
-
-    fn class_of(&self, place: Place) -> Option<ClassId> {
-        match place {
-            Place::Address(address) => self.addresses.get(&address).map(|claimed| claimed.class),
-            Place::Prefix(prefix) => self.prefixes.get(&prefix).map(|edge| edge.class),
+        let mut amended: BTreeMap<TurnIx, Vec<ClassId>> = BTreeMap::new();
+        for (class, turn) in whole {
+            amended.entry(turn).or_default().push(class);
         }
-    }
-
-    /// Changes the classes of which all that have them turn alike.
-    fn amend(&self, turns: &BTreeMap<Place, Turn>, classes: &mut Contents<Class>) -> Vec<Amended> {
-        // How each class turns, and how much of it; nothing, if not alike.
-        type Whole<'a> = Option<(&'a [PeerIx], &'a [PeerIx], usize)>;
-        let mut turning: BTreeMap<ClassId, Whole<'_>> = BTreeMap::new();
-        for (place, turn) in turns {
-            let Some(class) = self.class_of(*place).filter(|class| *class != ANYONE) else {
-                continue;
-            };
-            let Turn::Peers { gained, lost } = turn else {
-                turning.insert(class, None);
-                continue;
-            };
-            let whole = turning.entry(class).or_insert(Some((gained, lost, 0)));
-            *whole = whole
-                .filter(|(more, less, _)| more == gained && less == lost)
-                .map(|(more, less, count)| (more, less, count + 1));
-        }
-        let whole = turning.into_iter().filter_map(|(class, whole)| {
-            let (gained, lost, _) = whole.filter(|(_, _, count)| *count == classes.holders(class))?;
-            let after = turned(classes, class, gained, lost);
-            (after != Class::default() && classes.amend(class, after)).then(|| Amended {
-                class,
-                gained: gained.to_vec(),
-                lost: lost.to_vec(),
-            })
+        let amended = amended.into_iter().filter_map(|(turn, mut classes)| {
+            classes.sort_unstable();
+            Some((turns.get(turn)?.clone(), classes))
         });
-        whole.collect()
+        Amended(amended.collect())
+    }
+
+    /// Changes the classes of which all that have them turn alike; these, with how.
+    fn amend(&self, turning: &[PlaceIx], turns: &Turns, classes: &mut Contents<Signature>) -> IdMap<TurnIx> {
+        // How each class turns, and how much of it; anew, if not alike.
+        let mut whole: IdMap<(TurnIx, usize)> = IdMap::default();
+        for place in turning.iter().filter_map(|at| self.all.get(*at as usize)) {
+            let (turn, count) = whole.entry(place.class).or_insert((place.turn, 0));
+            if *turn != place.turn {
+                *turn = ANEW;
+            }
+            *count += 1;
+        }
+        whole.remove(&ANYONE);
+        let mut amended: Vec<(ClassId, TurnIx)> = whole
+            .into_iter()
+            .filter(|(class, (_, count))| *count == classes.holders(*class))
+            .map(|(class, (turn, _))| (class, turn))
+            .collect();
+        amended.sort_unstable();
+        amended.retain(|(class, turn)| {
+            let after = turns.get(*turn).zip(classes.get(*class));
+            let after = after.map(|(turn, signature)| signature.turned(&turn.gained, &turn.lost));
+            after.is_some_and(|after| !after.is_anyones() && classes.amend(*class, after))
+        });
+        amended.into_iter().collect()
     }
 
     /// Everything, as the difference from nothing.
     pub(super) fn snapshot(&self, delta: &mut Delta) {
-        let addresses = self
-            .addresses
-            .iter()
-            .filter(|(_, claimed)| claimed.class != ANYONE);
+        let class = |at: &PlaceIx| self.all.get(*at as usize).map_or(ANYONE, |place| place.class);
+        let addresses = self.addresses.iter().map(|(address, at)| (*address, class(at)));
         delta.addresses = addresses
-            .map(|(address, claimed)| (*address, Some(claimed.class)))
+            .filter(|(_, class)| *class != ANYONE)
+            .map(|(address, class)| (address, Some(class)))
             .collect();
         let prefixes = self.prefixes.iter();
-        delta.prefixes = prefixes
-            .map(|(prefix, edge)| (*prefix, Some(edge.class)))
-            .collect();
+        delta.prefixes = prefixes.map(|(prefix, at)| (*prefix, Some(class(at)))).collect();
     }
 
-    fn place(&mut self, place: Place, (before, after): (ClassId, ClassId), delta: &mut Delta) {
-        match place {
-            Place::Address(address) => {
-                if let Some(claimed) = self.addresses.get_mut(&address) {
-                    claimed.class = after;
-                }
+    fn place(&mut self, at: PlaceIx, (before, after): (ClassId, ClassId), delta: &mut Delta) {
+        let Some(place) = self.all.get_mut(at as usize) else {
+            return;
+        };
+        place.class = after;
+        match &mut place.at {
+            At::Address(address, _) => {
                 if before != after {
                     let class = (after != ANYONE).then_some(after);
-                    delta.addresses.insert(address, class);
+                    delta.addresses.insert(*address, class);
                 }
             }
-            Place::Prefix(prefix) => {
-                if let Some(edge) = self.prefixes.get_mut(&prefix) {
-                    // It must be there even if it has the class of anyone.
-                    let fresh = !std::mem::replace(&mut edge.told, true);
-                    edge.class = after;
-                    if fresh || before != after {
-                        delta.prefixes.insert(prefix, Some(after));
-                    }
+            At::Prefix { prefix, told, .. } => {
+                // It must be there even if it has the class of anyone.
+                let fresh = !std::mem::replace(told, true);
+                if fresh || before != after {
+                    delta.prefixes.insert(*prefix, Some(after));
                 }
             }
         }
     }
 
-    fn remove(&mut self, place: Place, before: ClassId, delta: &mut Delta) {
-        match place {
-            Place::Address(address) => {
+    fn remove(&mut self, at: PlaceIx, delta: &mut Delta) {
+        let Some(place) = self.all.try_remove(at as usize) else {
+            return;
+        };
+        match place.at {
+            At::Address(address, _) => {
                 self.addresses.remove(&address);
-                if before != ANYONE {
+                if place.class != ANYONE {
                     delta.addresses.insert(address, None);
                 }
             }
-            Place::Prefix(prefix) => {
-                if self.prefixes.remove(&prefix).is_some_and(|edge| edge.told) {
+            At::Prefix { prefix, told, .. } => {
+                self.prefixes.remove(&prefix);
+                if told {
                     delta.prefixes.insert(prefix, None);
                 }
             }
         }
     }
 
-    fn is_contested(&self, address: IpAddr) -> bool {
-        self.addresses
-            .get(&address)
-            .is_some_and(|claimed| claimed.pods.len() > 1)
-    }
-
-    fn turn(&mut self, place: Place, gained: Option<PeerIx>, lost: Option<PeerIx>) {
-        let turn = self.turns.entry(place).or_insert(Turn::Peers {
-            gained: Vec::new(),
-            lost: Vec::new(),
-        });
-        if let Turn::Peers {
-            gained: more,
-            lost: less,
-        } = turn
-        {
-            insert(more, gained);
-            insert(less, lost);
+    fn turn(&mut self, at: PlaceIx, peer: PeerIx, gained: bool) {
+        if let Some(place) = self.all.get_mut(at as usize) {
+            let turn = match &place.at {
+                At::Address(_, claimants) if claimants.are_many() => ANEW,
+                _ => self.turns.step(place.turn, peer, gained),
+            };
+            place.turn_to(turn, at, &mut self.turning);
         }
     }
 
-    /// Addresses and prefixes that a block holds.
-    fn places_in(&self, block: &IpBlock) -> Vec<Place> {
-        let addresses = self
-            .addresses
-            .range(block.cidr.network()..=block.cidr.broadcast())
-            .map(|(address, _)| *address)
-            .filter(|address| block.contains(*address))
-            .map(Place::Address);
-        let last = IpNet::from(block.cidr.broadcast());
-        let prefixes = self
-            .prefixes
-            .range(block.cidr..=last)
-            .map(|(prefix, _)| *prefix)
-            .filter(|prefix| covers(block, *prefix))
-            .map(Place::Prefix);
-        addresses.chain(prefixes).collect()
+    /// Has all that is in any of the blocks gain or lose a peer.
+    fn turn_within(&mut self, blocks: &[IpBlock], peer: PeerIx, gained: bool) {
+        for block in blocks {
+            let addresses = self
+                .addresses
+                .range(block.cidr.network()..=block.cidr.broadcast())
+                .filter(|(address, _)| block.contains(**address))
+                .map(|(_, at)| *at);
+            let last = IpNet::from(block.cidr.broadcast());
+            let prefixes = self
+                .prefixes
+                .range(block.cidr..=last)
+                .filter(|(prefix, _)| covers(block, **prefix))
+                .map(|(_, at)| *at);
+            let within: Vec<PlaceIx> = addresses.chain(prefixes).collect();
+            within.into_iter().for_each(|at| self.turn(at, peer, gained));
+        }
+    }
+}
+
+impl Place {
+    fn new(at: At) -> Self {
+        Self {
+            at,
+            class: ANYONE,
+            turn: NOT,
+        }
+    }
+
+    fn turn_to(&mut self, turn: TurnIx, at: PlaceIx, turning: &mut Vec<PlaceIx>) {
+        if self.turn == NOT && turn != NOT {
+            turning.push(at);
+        }
+        self.turn = turn;
+    }
+
+    fn is_pods(&self) -> bool {
+        matches!(self.at, At::Address(..))
+    }
+
+    /// Its class and its turn, which is over by that.
+    fn turned(&mut self) -> (ClassId, TurnIx) {
+        (self.class, std::mem::replace(&mut self.turn, NOT))
     }
 }
 
 /// The identifier of a class.
-fn number(classes: &mut Contents<Class>, class: &Class) -> ClassId {
-    if *class == Class::default() {
+fn number(classes: &mut Contents<Signature>, signature: &Signature) -> ClassId {
+    if signature.is_anyones() {
         ANYONE
     } else {
-        classes.intern(class)
+        classes.intern(signature)
     }
-}
-
-/// What becomes of a class by gaining and losing peers.
-fn turned(classes: &Contents<Class>, before: ClassId, gained: &[PeerIx], lost: &[PeerIx]) -> Class {
-    let mut class = classes
-        .get(before)
-        .map_or_else(Class::default, |class| class.as_ref().clone());
-    class.peers.retain(|peer| lost.binary_search(peer).is_err());
-    class.peers.extend(gained);
-    class.peers.sort_unstable();
-    class.peers.dedup();
-    class
-}
-
-fn insert(list: &mut Vec<PeerIx>, peer: Option<PeerIx>) {
-    if let Some(peer) = peer
-        && let Err(place) = list.binary_search(&peer)
-    {
-        list.insert(place, peer);
-    }
-}
-
-fn edges(block: &IpBlock) -> impl Iterator<Item = IpNet> + '_ {
-    std::iter::once(block.cidr).chain(block.except.iter().copied())
-}
-
-fn length(net: IpNet) -> (bool, u8) {
-    (matches!(net, IpNet::V6(_)), net.prefix_len())
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
+use ringfence_netpol::compile::delta::{ANYONE, PODS};
 use ringfence_netpol::compile::{Class, NodeRules, OpenRule, PeerGroup, Ruleset};
 use ringfence_netpol::policy::{Direction, IpBlock};
 use ringfence_netpol::port::{PortRange, PortSet, Protocol, Transport};
@@ -35,6 +36,7 @@ fn verdict(state: &State, word: Word, ingress: bool, address: IpAddr, transport:
         .get(&address)
         .map(|sides| sides[word.side()])
         .filter(|class| *class != NONE);
+    let any = if pod.is_some() { PODS } else { ANYONE };
     let class = pod.unwrap_or_else(|| {
         let holding = state
             .prefixes
@@ -47,7 +49,7 @@ fn verdict(state: &State, word: Word, ingress: bool, address: IpAddr, transport:
     let Some(set) = state
         .decisions
         .get(&(ruleset, class))
-        .or_else(|| state.decisions.get(&(ruleset, 0)))
+        .or_else(|| state.decisions.get(&(ruleset, any)))
     else {
         return false;
     };
@@ -293,7 +295,10 @@ impl Agent {
         let epoch = self.encoder.turn();
         match ending {
             Ending::Unswept => {}
-            Ending::Doubted => self.encoder.reserve(&self.state),
+            Ending::Doubted => {
+                self.encoder.reserve(&self.state);
+                self.behind = true;
+            }
             Ending::Killed => {
                 let state = &mut self.state;
                 (self.encoder, self.differences, self.behind) =
@@ -308,7 +313,7 @@ impl Agent {
                 let until = epoch - u64::from(ending == Ending::SweptBefore);
                 let wanted = (&self.encoder.tables, &self.encoder.pending);
                 for write in sweep(&self.state, wanted, self.generation, until) {
-                    self.state.take(&write);
+                    self.state.take(write);
                     agrees(&self.state)?;
                 }
                 let turned = is_turned(&self.state, self.generation);
@@ -324,7 +329,9 @@ impl Agent {
     fn holds_what_it_shall(&self) -> TestCaseResult {
         let Encoder { tables, pending, .. } = &self.encoder;
         prop_assert!(pending.is_empty());
-        prop_assert_eq!(&self.state.decisions, &tables.decisions);
+        let decisions = self.differences.everything().granted.into_iter();
+        let decisions = decisions.map(|(pair, set)| self.encoder.row(pair, set).unwrap());
+        prop_assert_eq!(&self.state.decisions, &decisions.collect());
         prop_assert_eq!(&self.state.services, &tables.services);
         let sides = |class: &u32| [*class; 2];
         let addresses: BTreeMap<IpAddr, Sides> = tables
@@ -377,7 +384,7 @@ proptest! {
             let plan = agent.plan(&assigned);
             for write in plan.make.iter().chain(&plan.flip) {
                 for single in singles(write) {
-                    agent.state.take(&single);
+                    agent.state.take(single);
                     if let Some((old_rules, old_assigned)) = &before {
                         agrees(&agent.state, &[(old_rules, old_assigned), (&rules, &assigned)])?;
                     }
