@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "newborn.h"
+#include "recent.h"
 #include "service.h"
 #include "veth.h"
 
@@ -53,6 +54,8 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 	if (!endpoint)
 		return rf_carry_out(skb, RF_DROP_PENDING);
 	known = rf_read_policy(endpoint, skb->ifindex, &policy);
+	if (known && skb->protocol == bpf_htons(ETH_P_IP) && rf_is_recent4(skb, endpoint, &policy, direction))
+		return rf_carry_out(skb, RF_PASS_ESTABLISHED);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_ARP):
 		reason = known && direction == RF_EGRESS && !rf_claims_own4(skb, endpoint, &policy) ? RF_DROP_SPOOFED :

@@ -116,6 +116,6 @@ macro_rules! every_map {
 
 fn every(maps: &DatapathMaps<'_>) -> Result<Vec<(&'static str, MapHandle)>, Error> {
     Ok(
-        every_map!(maps: ep seen seen_too ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag denied events pace cnt),
+        every_map!(maps: ep seen seen_too ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag denied events pace recent tick cnt),
     )
 }
