@@ -7,6 +7,19 @@
 
 #include "maps.h"
 
+/* When it was, when it was last asked. */
+struct rf_tick {
+	__u64 jiffies;
+	__u64 now; /* ns */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rf_tick);
+} tick SEC(".maps");
+
 static __always_inline __u64 rf_now(void)
 {
 	__u64 jiffies = bpf_jiffies64();

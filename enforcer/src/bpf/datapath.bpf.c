@@ -20,6 +20,7 @@ const volatile enum rf_reason rf_reason_names = RF_REASONS;
 const volatile enum rf_tally rf_tally_names = RF_COUNTS;
 const volatile enum rf_direction rf_direction_names = RF_EGRESS;
 const volatile enum rf_flow_flags rf_flow_flag_names = RF_FLOW_BY_PEER;
+const volatile enum rf_tree_kind rf_tree_kind_names = RF_TREE_ASK;
 const volatile enum rf_endpoint_flags rf_endpoint_flag_names = RF_ENDPOINT_LAX;
 
 /* A pod needs its neighbours, and its address confirmed, before anybody knows it. */

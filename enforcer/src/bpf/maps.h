@@ -14,7 +14,6 @@
 #define RF_FLOWS4 262144
 #define RF_FLOWS6 131072
 #define RF_FLOWS_OVER 65536
-#define RF_RECENT_BITS 10
 #define RF_FAMILIES 2
 #define RF_PORT_CLASSES 1024
 #define RF_PORT_SETS 16384
@@ -84,20 +83,6 @@ struct rf_flow {
 struct rf_quota {
 	__u32 flows[RF_FAMILIES];
 	__u32 over[RF_FAMILIES]; /* not 0: some are in the other table */
-};
-
-/* A flow that this CPU saw a moment ago: see recent.h. */
-struct rf_recent {
-	__u64 flow;
-	__u64 peer;
-	__u64 since; /* jiffies */
-	__u64 real; /* where it goes behind a Service, if policy was asked about that and allows it; else 0 */
-};
-
-/* When it was, when it was last asked: see clock.h. */
-struct rf_tick {
-	__u64 jiffies;
-	__u64 now; /* ns */
 };
 
 /* Seen from the pod. */
@@ -237,14 +222,6 @@ struct {
 	__type(value, __u64);
 } share SEC(".maps");
 
-/* Not pinned: a moment later it is full again. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1 << RF_RECENT_BITS);
-	__type(key, __u32);
-	__type(value, struct rf_recent);
-} recent SEC(".maps");
-
 /* Classes of pods' addresses, of all nodes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -264,7 +241,7 @@ struct {
 	__type(value, struct rf_class);
 } pod6 SEC(".maps");
 
-/* Classes of all other addresses. */
+/* Classes of all other addresses. That of IPv4 is what user space reads back; it is asked where `tree4` has no room. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 65536);
@@ -404,13 +381,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct rf_pace);
 } pace SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct rf_tick);
-} tick SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

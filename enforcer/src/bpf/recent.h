@@ -17,6 +17,23 @@
 #include "parse.h"
 
 #define RF_MOMENT 100 /* jiffies: 0.1 to 1 s */
+#define RF_RECENT_BITS 10
+
+/* A flow that this CPU saw a moment ago. */
+struct rf_recent {
+	__u64 flow;
+	__u64 peer;
+	__u64 since; /* jiffies */
+	__u64 real; /* where it goes behind a Service, if policy was asked about that and allows it; else 0 */
+};
+
+/* Not pinned: a moment later it is full again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1 << RF_RECENT_BITS);
+	__type(key, __u32);
+	__type(value, struct rf_recent);
+} recent SEC(".maps");
 
 /* What a packet is told by. Where two flows have the same place, the later one has it. */
 struct rf_recent_key {

@@ -5,21 +5,23 @@
 #include <bpf/bpf_endian.h>
 
 #include "maps.h"
+#include "tree.h"
+
+static __always_inline struct rf_class *rf_prefix_class6(const struct rf_address *address)
+{
+	struct rf_prefix_key prefix = { .length = 128, .address = *address };
+
+	return bpf_map_lookup_elem(&cidr6, &prefix);
+}
 
 static __always_inline __u32 rf_class_of(const struct rf_address *address, __u32 side, bool six)
 {
-	struct rf_prefix_key prefix;
 	struct rf_class *class = six ? bpf_map_lookup_elem(&pod6, address) : bpf_map_lookup_elem(&pod4, address);
 
 	side &= RF_SIDES - 1;
 	if (class && class->side[side] != RF_CLASS_NONE)
 		return class->side[side];
-	prefix.length = six ? 128 : 32;
-	if (six)
-		prefix.address = *address;
-	else
-		prefix.address.word[0] = address->word[0];
-	class = six ? bpf_map_lookup_elem(&cidr6, &prefix) : bpf_map_lookup_elem(&cidr4, &prefix);
+	class = six ? rf_prefix_class6(address) : rf_prefix_class4(address->word[0]);
 	return class ? class->side[side] : 0;
 }
 

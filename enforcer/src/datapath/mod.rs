@@ -12,6 +12,7 @@ mod hook;
 mod load;
 mod maps;
 mod pin;
+mod prefixes;
 mod proof;
 mod row;
 mod store;

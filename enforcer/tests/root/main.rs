@@ -13,7 +13,9 @@ mod ipv6;
 mod namespaces;
 mod packets;
 mod packets6;
+mod prefixes;
 mod programs;
+mod recent;
 mod services;
 
 /// The random clusters that also hold the evaluator and the compiler together.
