@@ -14,9 +14,18 @@ static __always_inline struct rf_class *rf_prefix_class6(const struct rf_address
 	return bpf_map_lookup_elem(&cidr6, &prefix);
 }
 
+/* A peer that is no pod is mostly far from all of them, and then need not be looked for among them. */
+static __always_inline struct rf_class *rf_pod_class4(const struct rf_address *address)
+{
+	__u32 near = bpf_ntohl(address->word[0]) >> 16, index = near / 64;
+	__u64 *bits = bpf_map_lookup_elem(&near4, &index);
+
+	return bits && *bits >> (near % 64) & 1 ? bpf_map_lookup_elem(&pod4, address) : NULL;
+}
+
 static __always_inline __u32 rf_class_of(const struct rf_address *address, __u32 side, bool six)
 {
-	struct rf_class *class = six ? bpf_map_lookup_elem(&pod6, address) : bpf_map_lookup_elem(&pod4, address);
+	struct rf_class *class = six ? bpf_map_lookup_elem(&pod6, address) : rf_pod_class4(address);
 
 	side &= RF_SIDES - 1;
 	if (class && class->side[side] != RF_CLASS_NONE)

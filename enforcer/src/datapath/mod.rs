@@ -11,6 +11,7 @@ mod flows;
 mod hook;
 mod load;
 mod maps;
+mod near;
 mod pin;
 mod prefixes;
 mod proof;

@@ -38,6 +38,7 @@ impl KernelMaps {
     fn put_one(&self, write: &Write, ports: Option<&PortTables>) -> Result<(), Error> {
         match write {
             Write::Address(address, side) => {
+                self.note_near(*address);
                 self.pod.put(*address, &wire(*address), &rf_class { side: *side })
             }
             Write::Prefix(..) | Write::DropPrefix(_) => self.write_prefixes(std::slice::from_ref(write)),
@@ -80,6 +81,7 @@ impl Store for Arc<KernelMaps> {
         self.pod.each(|six, key: rf_address, class: rf_class| {
             state.addresses.insert(address(&key, six), class.side);
         })?;
+        self.resume_near(state.addresses.keys());
         state.prefixes = self.prefixes()?;
         self.resume_tree(&state.prefixes)?;
         each("dec", &self.dec, |key: rf_decision_key, decision: rf_decision| {
@@ -193,6 +195,7 @@ impl KernelMaps {
             Many::Addresses { .. } => {
                 let entries = run.iter().filter_map(|write| match write {
                     Write::Address(address, side) => {
+                        self.note_near(*address);
                         Some((*address, wire(*address), rf_class { side: *side }))
                     }
                     _ => None,

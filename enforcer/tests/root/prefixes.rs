@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::harness::{Kernel, alone, key, rules};
 use super::packets::{Ip, SYN};
-use super::programs::{POD, UPLINK, VETH};
+use super::programs::{POD, UPLINK, VETH, from_friend};
 
 const RULES: u32 = 7;
 /// Before this nothing is under way any more.
@@ -85,7 +85,8 @@ fn an_address_is_of_the_longest_prefix_around_it_however_they_come_and_go() {
         let mut kernel = Kernel::load();
         kernel.seat(VETH, POD);
         let mut random = Prefixes(1);
-        let (mut prefixes, mut ever): (Vec<(u32, u32)>, Vec<(u32, u32)>) = Default::default();
+        let mut prefixes: Vec<(u32, u32)> = Vec::new();
+        let mut ever = prefixes.clone();
         let mut flow = 0;
         for (come, go) in [(300, 0), (1, 0), (200, 250), (0, 1), (100, 40), (0, 300)] {
             prefixes.drain(..go.min(prefixes.len()));
@@ -103,6 +104,34 @@ fn an_address_is_of_the_longest_prefix_around_it_however_they_come_and_go() {
                 kernel = Kernel::load();
                 check(&kernel, &rules, &ever, &mut flow);
             }
+        }
+    });
+}
+
+#[test]
+fn a_pod_is_known_also_where_there_was_none_before() {
+    alone(|| {
+        let mut kernel = Kernel::load();
+        kernel.seat(VETH, POD);
+        let far = Ipv4Addr::new(172, 20, 3, 4);
+        let pods = [
+            ("pod", json!({"app": "pod"}), "10.0.0.1"),
+            ("far", json!({"app": "friend"}), "172.20.3.4"),
+        ];
+        let mut flow = 0;
+        let mut passes = |kernel: &Kernel| {
+            flow += 1;
+            kernel.passes_in(VETH, &Ip::new(far, POD).tcp(flow, 80, SYN), UPLINK)
+        };
+        for there in [1, 2, 1, 2] {
+            let rules = rules(&pods[..there], &[from_friend()], &[]);
+            kernel.enforce(&rules, &[(VETH, &key("pod"))]);
+            assert_eq!(passes(&kernel), there == 2);
+            std::thread::sleep(SWEEP);
+            kernel.sync.sweep().unwrap();
+            assert_eq!(passes(&kernel), there == 2);
+            kernel = Kernel::load();
+            assert_eq!(passes(&kernel), there == 2);
         }
     });
 }

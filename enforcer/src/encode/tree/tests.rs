@@ -205,8 +205,7 @@ fn follow(sets: &[Classes], size: Size) -> usize {
         clock.0.set(clock.now() + UNDER_WAY);
         before = after.clone();
     }
-    let asked = watch.borrow().asked;
-    asked
+    watch.borrow().asked
 }
 
 fn run(cases: u32, most: usize, check: impl Fn(&[Classes])) {
