@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "newborn.h"
+#include "recent.h"
 #include "service.h"
 #include "veth.h"
 
@@ -19,6 +20,7 @@ const volatile enum rf_reason rf_reason_names = RF_REASONS;
 const volatile enum rf_tally rf_tally_names = RF_COUNTS;
 const volatile enum rf_direction rf_direction_names = RF_EGRESS;
 const volatile enum rf_flow_flags rf_flow_flag_names = RF_FLOW_BY_PEER;
+const volatile enum rf_tree_kind rf_tree_kind_names = RF_TREE_ASK;
 const volatile enum rf_endpoint_flags rf_endpoint_flag_names = RF_ENDPOINT_LAX;
 
 /* A pod needs its neighbours, and its address confirmed, before anybody knows it. */
@@ -53,6 +55,8 @@ static __always_inline int rf_packet_at_veth(struct __sk_buff *skb, enum rf_dire
 	if (!endpoint)
 		return rf_carry_out(skb, RF_DROP_PENDING);
 	known = rf_read_policy(endpoint, skb->ifindex, &policy);
+	if (known && skb->protocol == bpf_htons(ETH_P_IP) && rf_is_recent4(skb, endpoint, &policy, direction))
+		return rf_carry_out(skb, RF_PASS_ESTABLISHED);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_ARP):
 		reason = known && direction == RF_EGRESS && !rf_claims_own4(skb, endpoint, &policy) ? RF_DROP_SPOOFED :

@@ -234,6 +234,16 @@ struct {
 	__type(value, struct rf_class);
 } pod4 SEC(".maps");
 
+/* A bit for each value of the first 16 bits of an address: clear where `pod4` has none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536 / 64);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} near4 SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -243,7 +253,7 @@ struct {
 	__type(value, struct rf_class);
 } pod6 SEC(".maps");
 
-/* Classes of all other addresses. */
+/* Classes of all other addresses. That of IPv4 is what user space reads back; it is asked where `tree4` has no room. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 65536);

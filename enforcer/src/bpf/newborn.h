@@ -25,14 +25,17 @@ static __always_inline bool rf_is_looked_at(__u32 ifindex)
 	return !armed || !*armed;
 }
 
-/* Other kinds of interfaces are nobody's to close: a pod's is a veth. */
+/*
+ * Other kinds of interfaces are nobody's to close: a pod's is a veth. Read by what the verifier knows of the device, since this is asked
+ * of every packet from or to an uplink, most of which have no kind at all.
+ */
 static __always_inline bool rf_is_veth(const struct net_device *device)
 {
-	const char *kind = BPF_CORE_READ(device, rtnl_link_ops, kind);
+	const struct rtnl_link_ops *kind = device->rtnl_link_ops;
 	char name[sizeof("veth")] = {};
 
-	return !bpf_probe_read_kernel(name, sizeof(name), kind) && name[0] == 'v' && name[1] == 'e' && name[2] == 't' &&
-	       name[3] == 'h' && !name[4];
+	return kind && !bpf_probe_read_kernel(name, sizeof(name), kind->kind) && name[0] == 'v' && name[1] == 'e' &&
+	       name[2] == 't' && name[3] == 'h' && !name[4];
 }
 
 static __always_inline bool rf_is_newborn(const struct net_device *device)

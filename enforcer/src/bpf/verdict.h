@@ -5,12 +5,28 @@
 #include <bpf/bpf_endian.h>
 
 #include "maps.h"
+#include "tree.h"
+
+static __always_inline struct rf_class *rf_prefix_class6(const struct rf_address *address)
+{
+	struct rf_prefix_key prefix = { .length = 128, .address = *address };
+
+	return bpf_map_lookup_elem(&cidr6, &prefix);
+}
+
+/* A peer that is no pod is mostly far from all of them, and then need not be looked for among them. */
+static __always_inline struct rf_class *rf_pod_class4(const struct rf_address *address)
+{
+	__u32 near = bpf_ntohl(address->word[0]) >> 16, index = near / 64;
+	__u64 *bits = bpf_map_lookup_elem(&near4, &index);
+
+	return bits && *bits >> (near % 64) & 1 ? bpf_map_lookup_elem(&pod4, address) : NULL;
+}
 
 /* The class of an address, and by `any` what counts where a ruleset says nothing of that one. */
 static __always_inline __u32 rf_class_of(const struct rf_address *address, __u32 side, bool six, __u32 *any)
 {
-	struct rf_prefix_key prefix;
-	struct rf_class *class = six ? bpf_map_lookup_elem(&pod6, address) : bpf_map_lookup_elem(&pod4, address);
+	struct rf_class *class = six ? bpf_map_lookup_elem(&pod6, address) : rf_pod_class4(address);
 
 	side &= RF_SIDES - 1;
 	if (class && class->side[side] != RF_CLASS_NONE) {
@@ -18,12 +34,7 @@ static __always_inline __u32 rf_class_of(const struct rf_address *address, __u32
 		return class->side[side];
 	}
 	*any = RF_CLASS_ANYONE;
-	prefix.length = six ? 128 : 32;
-	if (six)
-		prefix.address = *address;
-	else
-		prefix.address.word[0] = address->word[0];
-	class = six ? bpf_map_lookup_elem(&cidr6, &prefix) : bpf_map_lookup_elem(&cidr4, &prefix);
+	class = six ? rf_prefix_class6(address) : rf_prefix_class4(address->word[0]);
 	return class ? class->side[side] : RF_CLASS_ANYONE;
 }
 

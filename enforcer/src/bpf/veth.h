@@ -2,10 +2,12 @@
 /* The verdict on an IP packet at a pod's veth. */
 #pragma once
 
+#include "clock.h"
 #include "conntrack.h"
 #include "endpoint.h"
 #include "ledger.h"
 #include "parse.h"
+#include "recent.h"
 #include "verdict.h"
 
 struct rf_look {
@@ -122,6 +124,19 @@ static __always_inline void rf_follow_tcp(const struct rf_look *look, struct rf_
 		flow->flags = flags;
 }
 
+/*
+ * Whether the next packets of a flow pass as this one does, and change nothing. Not what the node opened: it matters who sends it.
+ * Of connections, what is between opening and end; of anything else, not what waits for a verdict.
+ */
+static __always_inline bool rf_goes_on(const struct rf_look *look, const struct rf_flow *flow)
+{
+	if (look->key.protocol == IPPROTO_TCP)
+		return look->packet.role == RF_CONTINUES &&
+		       (flow->flags & (RF_FLOW_NODE | RF_FLOW_ANSWERED | RF_FLOW_CLOSED)) == RF_FLOW_ANSWERED;
+	return look->key.protocol == IPPROTO_UDP && !(flow->flags & RF_FLOW_NODE) &&
+	       (flow->flags & (RF_FLOW_DEFERRED | RF_FLOW_JUDGED)) != RF_FLOW_DEFERRED;
+}
+
 static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, struct rf_flow *flow, bool six)
 {
 	if (flow->gen == look->policy->gen) {
@@ -129,6 +144,13 @@ static __always_inline enum rf_reason rf_known_flow(const struct rf_look *look, 
 			return RF_DROP_REPLY;
 		rf_follow_tcp(look, flow);
 		rf_flow_touch(flow, look->now);
+		if (!six && rf_goes_on(look, flow)) {
+			struct rf_recent_key key = rf_recent_key_of(&look->key, look->policy->gen);
+
+			rf_recent_add(&key, flow->flags & RF_FLOW_JUDGED ?
+						    rf_recent_real(flow->real_address.word[0], flow->real_port) :
+						    0);
+		}
 		return RF_PASS_ESTABLISHED;
 	}
 	/* The entry of a flow that is cut stays: it says who opened it, which a packet in mid-connection does not. */
@@ -327,7 +349,7 @@ static __always_inline enum rf_reason rf_verdict(struct __sk_buff *skb, const st
 	if (parsed == RF_UNKNOWN_FRAGMENT)
 		return RF_DROP_FRAGMENT;
 
-	look->now = bpf_ktime_get_coarse_ns();
+	look->now = rf_now();
 	look->key.ifindex = skb->ifindex;
 	look->key.protocol = packet->protocol;
 	look->key.zero[0] = look->key.zero[1] = look->key.zero[2] = 0;
@@ -360,7 +382,7 @@ static __always_inline void rf_deny(struct __sk_buff *skb, const struct rf_look 
 		denial.peer = out ? packet->destination : packet->source;
 	else
 		denial.peer.word[0] = out ? packet->destination.word[0] : packet->source.word[0];
-	rf_record(&denial, bpf_ktime_get_coarse_ns());
+	rf_record(&denial, rf_now());
 }
 
 static __always_inline enum rf_reason rf_ip(struct __sk_buff *skb, const struct rf_endpoint *endpoint,

@@ -9,10 +9,12 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
 use super::Error;
 use super::endpoints::{ENDPOINT_WORDS, ENDPOINTS};
 use super::flows::Flows;
+use super::near::NEAR;
 use super::row::{REASONS, TALLIES, bytes, is_recorded, read};
 use super::table::Families;
 use super::words::Words;
 use crate::encode::plan::Room;
+use crate::encode::tree::Tree;
 use crate::skeleton::DatapathMaps;
 
 /// As declared in maps.h.
@@ -26,7 +28,12 @@ pub const ROOM: Room = Room {
 pub struct KernelMaps {
     pub(super) ep: MapHandle,
     pub(super) pod: Families,
+    pub(super) near: Words,
     pub(super) cidr: Families,
+    pub(super) tree4: MapHandle,
+    pub(super) class4: MapHandle,
+    /// What `tree4` holds; nothing while that is not known.
+    pub(super) tree: Mutex<Option<Tree>>,
     pub(super) dec: MapHandle,
     pub(super) vip: Families,
     pub(super) local: Families,
@@ -57,8 +64,12 @@ impl KernelMaps {
             pcls: handle("pcls", &maps.pcls)?,
             pset: handle("pset", &maps.pset)?,
             ep: handle("ep", &maps.ep)?,
+            near: Words::map("near4", maps.near4.as_fd(), NEAR)?,
             pod: families(("pod4", &maps.pod4), ("pod6", &maps.pod6))?,
             cidr: families(("cidr4", &maps.cidr4), ("cidr6", &maps.cidr6))?,
+            tree4: handle("tree4", &maps.tree4)?,
+            class4: handle("class4", &maps.class4)?,
+            tree: Mutex::default(),
             dec: handle("dec", &maps.dec)?,
             vip: families(("vip4", &maps.vip4), ("vip6", &maps.vip6))?,
             local: families(("local4", &maps.local4), ("local6", &maps.local6))?,
@@ -116,6 +127,6 @@ macro_rules! every_map {
 
 fn every(maps: &DatapathMaps<'_>) -> Result<Vec<(&'static str, MapHandle)>, Error> {
     Ok(
-        every_map!(maps: ep seen seen_too ct4 ct6 over4 over6 quota share pod4 pod6 cidr4 cidr6 dec pcls pset vip4 vip6 local4 local6 frag denied events pace cnt),
+        every_map!(maps: ep seen seen_too ct4 ct6 over4 over6 quota share pod4 near4 pod6 cidr4 cidr6 tree4 class4 dec pcls pset vip4 vip6 local4 local6 frag denied events pace recent tick cnt),
     )
 }

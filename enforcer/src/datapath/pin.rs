@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 /// Grows with every change of a map's type, key, value or meaning: an agent never reads what it could misunderstand.
-const LAYOUT: &str = "8";
+const LAYOUT: &str = "10";
 /// The same for the maps that hold flows, in a folder of their own: an agent that has other rules still knows who opened what.
 const FLOWS: &str = "flows-1";
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;

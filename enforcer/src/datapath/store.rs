@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use libbpf_rs::ErrorKind;
 use ringfence_netpol::port::Protocol;
 
@@ -18,9 +17,7 @@ use super::table::{address, delete, each, put, wire};
 use super::words::Words;
 use crate::encode::state::{PORTS, PortBits, State, Word, Write};
 use crate::encode::tables::{EVERYTHING, PORT_SETS, RULESETS};
-use crate::skeleton::types::{
-    rf_address, rf_class, rf_decision, rf_decision_key, rf_prefix_key, rf_service_key,
-};
+use crate::skeleton::types::{rf_address, rf_class, rf_decision, rf_decision_key, rf_service_key};
 use crate::sync::Store;
 
 const SET_WORDS: usize = size_of::<PortBits>() / 8;
@@ -42,12 +39,10 @@ impl KernelMaps {
     fn put_one(&self, write: &Write, ports: Option<&PortTables>) -> Result<(), Error> {
         match write {
             Write::Address(address, side) => {
+                self.note_near(*address);
                 self.pod.put(*address, &wire(*address), &rf_class { side: *side })
             }
-            Write::Prefix(prefix, side) => {
-                self.cidr
-                    .put(prefix.addr(), &prefix_key(prefix), &rf_class { side: *side })
-            }
+            Write::Prefix(..) | Write::DropPrefix(_) => self.write_prefixes(std::slice::from_ref(write)),
             Write::Decision(key, set) => put("dec", &self.dec, &decision_key(*key), &decision(*set)),
             Write::Decisions(..) => self.put_many(Many::Decisions, std::slice::from_ref(write)),
             Write::Service(service) => self.vip.put(service.0, &service_key(*service), &1_u32),
@@ -74,7 +69,6 @@ impl KernelMaps {
                 Ok(())
             }
             Write::DropAddress(address) => self.pod.delete(*address, &wire(*address)),
-            Write::DropPrefix(prefix) => self.cidr.delete(prefix.addr(), &prefix_key(prefix)),
             Write::DropDecision(key) => delete("dec", &self.dec, &decision_key(*key)),
             Write::DropDecisions(ruleset, classes) => classes
                 .iter()
@@ -92,11 +86,9 @@ impl Store for Arc<KernelMaps> {
         self.pod.each(|six, key: rf_address, class: rf_class| {
             state.addresses.insert(address(&key, six), class.side);
         })?;
-        self.cidr.each(|six, key: rf_prefix_key, class: rf_class| {
-            if let Ok(prefix) = IpNet::new(address(&key.address, six), key.length as u8) {
-                state.prefixes.insert(prefix, class.side);
-            }
-        })?;
+        self.resume_near(state.addresses.keys());
+        state.prefixes = self.prefixes()?;
+        self.resume_tree(&state.prefixes)?;
         let mut decisions = Vec::new();
         each("dec", &self.dec, |key: rf_decision_key, decision: rf_decision| {
             if key.ruleset < RULESETS {
@@ -147,17 +139,19 @@ impl Store for Arc<KernelMaps> {
                 _ => run
                     .iter()
                     .try_for_each(|write| self.put_one(write, ports.as_ref())),
-            })
+            })?;
+        self.settle_tree()
     }
 }
 
-/// Writes that the kernel takes many of at once, at a third of what they cost by themselves. Their order among each other is of no
+/// Writes that cost less together: most of them since the kernel takes many at once, at a third of what they cost by themselves. Their order among each other is of no
 /// account: none of them is in force before a word refers to it, or after none does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Many {
     Decisions,
     DropDecisions,
     Addresses { six: bool },
+    Prefixes,
 }
 
 impl Many {
@@ -168,6 +162,7 @@ impl Many {
             Write::Address(address, _) => Some(Self::Addresses {
                 six: address.is_ipv6(),
             }),
+            Write::Prefix(..) | Write::DropPrefix(_) => Some(Self::Prefixes),
             _ => None,
         }
     }
@@ -216,12 +211,14 @@ impl KernelMaps {
             Many::Addresses { .. } => {
                 let entries = run.iter().filter_map(|write| match write {
                     Write::Address(address, side) => {
+                        self.note_near(*address);
                         Some((*address, wire(*address), rf_class { side: *side }))
                     }
                     _ => None,
                 });
                 self.pod.put_all(&entries.collect::<Vec<_>>())
             }
+            Many::Prefixes => self.write_prefixes(run),
         }
     }
 }
@@ -230,13 +227,6 @@ fn decision(set: u32) -> rf_decision {
     rf_decision {
         port_set: set,
         ..rf_decision::default()
-    }
-}
-
-fn prefix_key(prefix: &IpNet) -> rf_prefix_key {
-    rf_prefix_key {
-        length: u32::from(prefix.prefix_len()),
-        address: wire(prefix.network()),
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`decisions`]: the largest of the maps' tables.
 //! - [`state`]: what the maps do hold, and the single writes that change it.
 //! - [`ports`]: how the ports are cut into classes.
+//! - [`tree`]: how IPv4 prefixes are looked up.
 //! - [`plan`]: the writes that lead from the one to the other, in an order in which no packet meets a mixture.
 //!
 //! What a change costs is by what it changes: only what may differ between the maps and the tables is looked at.
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod ports;
 pub mod state;
 pub mod tables;
+pub mod tree;
 
 /// A table that has no room for what it would have to hold. Nothing was written; the old rules hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

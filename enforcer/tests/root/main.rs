@@ -14,7 +14,9 @@ mod namespaces;
 mod neighbours;
 mod packets;
 mod packets6;
+mod prefixes;
 mod programs;
+mod recent;
 mod services;
 
 /// The random clusters that also hold the evaluator and the compiler together.

@@ -45,7 +45,7 @@ pub fn kernel(policies: &[Value]) -> Kernel {
     kernel
 }
 
-fn enforce(kernel: &mut Kernel, policies: &[Value]) {
+pub fn enforce(kernel: &mut Kernel, policies: &[Value]) {
     kernel.enforce(&with(policies), &[(VETH, &key("pod"))]);
 }
 
@@ -54,7 +54,7 @@ fn echo6() -> Vec<u8> {
     Ip6::new(from, to).icmp(128, 1)
 }
 
-fn closed() -> Value {
+pub fn closed() -> Value {
     json!({"podSelector": {"matchLabels": {"app": "pod"}}, "policyTypes": ["Ingress", "Egress"]})
 }
 
@@ -65,7 +65,7 @@ pub fn from_friend() -> Value {
     })
 }
 
-fn to_friend() -> Value {
+pub fn to_friend() -> Value {
     json!({
         "podSelector": {"matchLabels": {"app": "pod"}}, "policyTypes": ["Ingress", "Egress"],
         "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
