@@ -13,6 +13,7 @@ use ringfence_netpol::finding::Severity;
 use ringfence_netpol::lint::{Rule, rules};
 use ringfence_tests::target::{Said, Target, until};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 /// How long the webhook may take to see what was just made.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -73,6 +74,9 @@ async fn is_found(target: &Target, rule: &Rule, bad: &Value) -> anyhow::Result<(
     }
 }
 
+/// Held while rules are judged by the settings that the webhook is installed with, and alone by who gives it others.
+static SETTINGS: RwLock<()> = RwLock::const_new(());
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_finds_its_bad_example_and_lets_its_good_one_pass() -> anyhow::Result<()> {
     let target = fixture::start(&[]).await?;
@@ -95,6 +99,7 @@ async fn every_rule_finds_its_bad_example_and_lets_its_good_one_pass() -> anyhow
 }
 
 async fn judge(target: &Target, rule: &Rule) -> anyhow::Result<()> {
+    let _as_installed = SETTINGS.read().await;
     let all = ["--namespace", shop::SHOP, "delete", "networkpolicies", "--all"];
     target.kubectl(&all).await?;
     shop::renew(target).await?;
@@ -160,6 +165,7 @@ async fn what_a_change_does_is_told_and_refused_where_the_settings_say_so() -> a
     more["metadata"]["name"] = json!("more");
     told(&["SM001"], &more).await?;
     // The same, refused.
+    let _others = SETTINGS.write().await;
     let settings = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ringfence-webhook", "namespace": "ringfence-system"},
         "data": {"webhook.yaml": "review: {severities: {SM004: deny}}\n"}});
     target.apply(&settings.to_string()).await?;
