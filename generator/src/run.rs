@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use ringfence_netpol::baseline::plan::Action;
@@ -25,10 +24,6 @@ use crate::writer::Writer;
 
 /// Jobs that wait for each one that runs: enough that none of the places idles, few enough that memory does not grow with the cluster.
 const QUEUE: usize = 16;
-
-/// So many policies that open something are stored at the same time in a namespace: a new one has its doors sooner, and no namespace
-/// takes up the API server.
-const AT_ONCE: usize = 2;
 
 /// A look never takes more than this part of the time.
 const SHARE: u32 = 4;
@@ -218,9 +213,8 @@ impl<W: Writer> Runner<W> {
     }
 }
 
-/// Carries out the steps of a job: one after the other what closes and what removes, what opens a few at a time. What one object is
-/// refused for keeps no other from being made, be it another baseline's; but once something could not be made, nothing is removed any
-/// more. The first error is told.
+/// Carries out the steps of a job. What one object is refused for keeps no other from being made, be it another baseline's; but once
+/// something could not be made, nothing is removed any more. The first error is told.
 async fn execute<W: Writer>(
     writer: W,
     job: Job,
@@ -231,43 +225,32 @@ async fn execute<W: Writer>(
     let Ok(_place) = gates.places.acquire().await else {
         return Err(Error::Ended("shutting down".to_owned()));
     };
-    let step = async |action: &Action| {
+    let mut first = None;
+    for action in &job.actions {
+        let verb = verb(action);
+        if first.is_some() && matches!(action, Action::Delete { .. }) {
+            break;
+        }
         let write = async {
             gates.throttle.leave().await;
-            metrics.writes.with_label_values(&[verb(action)]).inc();
+            metrics.writes.with_label_values(&[verb]).inc();
             writer.execute(&job.namespace, action).await
         };
         let written = leadership.guard(write).await.unwrap_or(Err(Error::Deposed));
         gates.throttle.ended(written.as_ref().err());
-        say(&job.namespace, action, &written);
-        written
-    };
-    let mut first = None;
-    for steps in job.actions.chunk_by(|one, next| one.opens() && next.opens()) {
-        if first.is_some() && matches!(steps, [Action::Delete { .. }, ..]) {
-            break;
-        }
-        let mut results = stream::iter(steps).map(&step).buffered(AT_ONCE);
-        while let Some(result) = results.next().await {
-            let Err(error) = result else { continue };
-            let alone = error.is_of_one_object();
-            first.get_or_insert(error);
-            if !alone {
-                return first.map_or(Ok(()), Err); // the next one would fare no better
-            }
+        let (namespace, policy, baseline) = (&job.namespace, action.policy(), action.baseline());
+        let Err(error) = written else {
+            tracing::info!(namespace, baseline, policy, verb, "written");
+            continue;
+        };
+        tracing::warn!(namespace, baseline, policy, verb, %error, "could not be written; trying again");
+        let alone = error.is_of_one_object();
+        first.get_or_insert(error);
+        if !alone {
+            break; // the next one would fare no better
         }
     }
     first.map_or(Ok(()), Err)
-}
-
-fn say(namespace: &str, action: &Action, written: &Result<(), Error>) {
-    let (policy, baseline, verb) = (action.policy(), action.baseline(), verb(action));
-    match written {
-        Ok(()) => tracing::info!(namespace, baseline, policy, verb, "written"),
-        Err(error) => {
-            tracing::warn!(namespace, baseline, policy, verb, %error, "could not be written; trying again");
-        }
-    }
 }
 
 fn verb(action: &Action) -> &'static str {
@@ -328,13 +311,8 @@ mod tests {
         async fn notify(&self, _: &Notice) {}
     }
 
-    /// Of a default deny, if it is named so; else of a policy with a rule.
     fn apply(name: &str) -> Action {
-        let rules = if name == "deny" { json!([]) } else { json!([{}]) };
-        let policy = json!({
-            "metadata": {"name": name, "labels": {"ringfence.dev/baseline": "a"}},
-            "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": rules},
-        });
+        let policy = json!({"metadata": {"name": name, "labels": {"ringfence.dev/baseline": "a"}}});
         let policy: NetworkPolicy = serde_json::from_value(policy).unwrap();
         Action::Apply {
             digest: Digest::of_policy(&policy),
@@ -394,55 +372,6 @@ mod tests {
         assert_eq!(
             (done, error.as_deref()),
             (vec!["apply x".to_owned()], Some("deny"))
-        );
-    }
-
-    /// Stores what opens only in twos, and notes what is there when they are.
-    #[derive(Clone)]
-    struct InTwos {
-        two: Arc<tokio::sync::Barrier>,
-        done: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Writer for InTwos {
-        async fn execute(&self, _: &str, action: &Action) -> Result<(), Error> {
-            if action.opens() {
-                assert_eq!(self.done.lock().first().map(String::as_str), Some("deny"));
-                self.two.wait().await;
-            }
-            self.done.lock().push(action.policy().to_owned());
-            Ok(())
-        }
-
-        async fn status(&self, _: &Due) -> Result<(), Error> {
-            Ok(())
-        }
-
-        async fn notify(&self, _: &Notice) {}
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_opens_is_stored_together_after_what_closes_and_before_what_is_removed() {
-        let writer = InTwos {
-            two: Arc::new(tokio::sync::Barrier::new(AT_ONCE)),
-            done: Arc::default(),
-        };
-        let job = Job {
-            namespace: "shop".to_owned(),
-            actions: vec![apply("deny"), apply("x"), apply("y"), delete("old")],
-        };
-        let gates = Gates {
-            places: Arc::new(Semaphore::new(1)),
-            throttle: Arc::new(Throttle::new(1000)),
-        };
-        let metrics = Metrics::new(&Registry::new()).unwrap();
-        let carried_out = execute(writer.clone(), job, gates, metrics, Leadership::alone());
-        let result = tokio::time::timeout(Duration::from_secs(10), carried_out).await;
-        assert_eq!(result, Ok(Ok(())));
-        let done = writer.done.lock().clone();
-        assert_eq!(
-            (done[0].as_str(), done[3].as_str(), done.len()),
-            ("deny", "old", 4)
         );
     }
 

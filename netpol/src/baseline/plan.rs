@@ -49,15 +49,6 @@ impl Action {
         }
     }
 
-    /// Whether it stores a policy with rules. In which order such steps follow each other makes no difference: what closes is there before
-    /// the first of them, and what they take the place of goes after the last.
-    pub fn opens(&self) -> bool {
-        match self {
-            Self::Apply { policy, .. } => Closes::of(policy.spec.as_ref()) == Closes::Nothing,
-            Self::Delete { .. } => false,
-        }
-    }
-
     /// That the policy comes from.
     pub fn baseline(&self) -> &str {
         match self {
