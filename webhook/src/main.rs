@@ -20,6 +20,10 @@ use ringfence_webhook::server::Server;
 use ringfence_webhook::settings::Settings;
 use tokio::sync::watch;
 
+/// A judgement makes many small allocations; with glibc's allocator there are a quarter fewer of them a second.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let Some(Process {

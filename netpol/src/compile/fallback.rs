@@ -23,6 +23,10 @@ pub(super) struct Fallback {
 /// What is open to most of these pods, if that is not what is open to anyone; `opened` says what is open to whom, where it is
 /// something else than to anyone.
 pub(super) fn most(opened: &[(ClassId, PortSetId)], pods: &[ClassId]) -> Option<PortSetId> {
+    // Most rulesets concern few pods, and need not be looked through for it.
+    if opened.len() <= pods.len() / 2 {
+        return None;
+    }
     let mut counts: BTreeMap<PortSetId, usize> = BTreeMap::new();
     let mut left = pods;
     let mut others = pods.len();

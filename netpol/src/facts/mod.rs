@@ -118,6 +118,16 @@ pub fn resolve(
         .collect()
 }
 
+/// What a fact stands for in a cluster: what is pinned in a baseline counts before what is found.
+pub fn rules(cluster: &Cluster, fact: &str) -> Vec<FactRule> {
+    let mut baselines = cluster.baselines.values();
+    let pinned = baselines.find_map(|baseline| baseline.spec.facts.get(fact));
+    let pinned = pinned.map(|source| (fact.to_owned(), source.clone()));
+    let wanted = BTreeSet::from([fact.to_owned()]);
+    let facts = resolve(cluster, &wanted, &pinned.into_iter().collect(), &[]);
+    facts.into_values().flat_map(|fact| fact.rules).collect()
+}
+
 fn pinned(name: &str, rules: &[FactRule]) -> Fact {
     Fact {
         name: name.to_owned(),

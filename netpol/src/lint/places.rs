@@ -1,11 +1,13 @@
 //! Where the cluster has what every pod may need, as ends that a policy can be asked about.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::baseline::FactRule;
-use crate::cluster::{Cluster, Key, NAMESPACE_NAME};
+use crate::cluster::{Cluster, Key, NAMESPACE_NAME, Pod};
 use crate::evaluate::Endpoint;
 use crate::facts;
 use crate::port::Protocol;
@@ -18,11 +20,11 @@ const NODE_LOCAL: &str = "NodeLocal DNSCache";
 
 /// One origin of a fact, of which something is in view.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Place {
     /// As `Service kube-system/kube-dns`.
     pub origin: String,
     /// What is there; never empty.
-    pub ends: Vec<Endpoint<'a>>,
+    ends: Vec<End>,
     /// The ports on which it answers; empty for what only asks.
     pub ports: BTreeSet<(Protocol, u16)>,
     /// The peers and ports for a rule.
@@ -31,19 +33,15 @@ pub(crate) struct Place<'a> {
     pub node_local: bool,
 }
 
-/// The places of a fact, as the generator would find them: what is pinned in a baseline counts before what is found.
-pub(super) fn find<'a>(cluster: &'a Cluster, fact: &str) -> Vec<Place<'a>> {
-    let wanted = BTreeSet::from([fact.to_owned()]);
-    let pinned = cluster
-        .baselines
-        .values()
-        .filter_map(|baseline| baseline.spec.facts.get(fact));
-    let sources = pinned
-        .map(|source| (fact.to_owned(), source.clone()))
-        .take(1)
-        .collect();
-    let facts = facts::resolve(cluster, &wanted, &sources, &[]);
-    let rules = facts.into_values().flat_map(|fact| fact.rules);
+#[derive(Debug)]
+enum End {
+    Pod { key: Key, pod: Arc<Pod> },
+    Address(IpAddr),
+}
+
+/// The places of a fact, as the generator would find them.
+pub(super) fn find(cluster: &Cluster, fact: &str) -> Vec<Place> {
+    let rules = facts::rules(cluster, fact).into_iter();
     rules
         .map(|rule| Place {
             origin: rule.origin.clone(),
@@ -56,7 +54,7 @@ pub(super) fn find<'a>(cluster: &'a Cluster, fact: &str) -> Vec<Place<'a>> {
         .collect()
 }
 
-fn ends<'a>(cluster: &'a Cluster, rule: &FactRule) -> Vec<Endpoint<'a>> {
+fn ends(cluster: &Cluster, rule: &FactRule) -> Vec<End> {
     let mut ends = Vec::new();
     for peer in &rule.peers {
         if let Some(block) = &peer.ip_block {
@@ -64,7 +62,7 @@ fn ends<'a>(cluster: &'a Cluster, rule: &FactRule) -> Vec<Endpoint<'a>> {
                 block
                     .cidr
                     .parse()
-                    .map(|net: ipnet::IpNet| Endpoint::Address(net.addr())),
+                    .map(|net: ipnet::IpNet| End::Address(net.addr())),
             );
         }
         let parse = |selector: &Option<_>| selector.as_ref().and_then(|s| Selector::parse(s).ok());
@@ -76,10 +74,13 @@ fn ends<'a>(cluster: &'a Cluster, rule: &FactRule) -> Vec<Endpoint<'a>> {
         let Some(name) = only_value(&namespace, NAMESPACE_NAME) else {
             continue;
         };
-        let all = cluster.pods.in_namespace(name);
+        let all = cluster.pods.shared_in_namespace(name);
         ends.extend(
             all.filter(|(_, pod)| pod.is_governed() && pods.matches(&pod.labels))
-                .map(|(key, pod)| Endpoint::Pod { key, pod }),
+                .map(|(key, pod)| End::Pod {
+                    key: key.clone(),
+                    pod: Arc::clone(pod),
+                }),
         );
     }
     ends
@@ -99,12 +100,19 @@ fn ports(rule: &FactRule) -> BTreeSet<(Protocol, u16)> {
         .collect()
 }
 
-impl Place<'_> {
+impl Place {
+    /// What is there; never empty.
+    pub fn ends(&self) -> impl Iterator<Item = Endpoint<'_>> + Clone {
+        self.ends.iter().map(|end| match end {
+            End::Pod { key, pod } => Endpoint::Pod { key, pod },
+            End::Address(address) => Endpoint::Address(*address),
+        })
+    }
+
     /// Whether this pod itself is there.
     pub fn is(&self, key: &Key) -> bool {
-        self.ends
-            .iter()
-            .any(|end| matches!(end, Endpoint::Pod { key: other, .. } if *other == key))
+        self.ends()
+            .any(|end| matches!(end, Endpoint::Pod { key: other, .. } if other == key))
     }
 
     /// The numbers of the ports of a protocol.

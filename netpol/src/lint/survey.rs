@@ -1,6 +1,5 @@
 //! What is known beside the policy under judgement, found out once for all policies of a run.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -10,25 +9,25 @@ use super::places::{self, Place};
 use crate::cluster::{Cluster, Key, Mesh};
 use crate::facts;
 
-/// A cluster, and what several rules want to know of it. Nothing is looked for before it is asked for.
+/// A cluster, and what several rules want to know of it.
 pub struct Survey<'a> {
     pub cluster: &'a Cluster,
     /// Whether what is not in view is nowhere.
     pub complete: bool,
-    dns: OnceCell<Vec<Place<'a>>>,
-    prometheus: OnceCell<Vec<Place<'a>>>,
-    istio: OnceCell<Vec<Place<'a>>>,
-    linkerd: OnceCell<Vec<Place<'a>>>,
-    api_server: OnceCell<Vec<Place<'a>>>,
     known: Arc<Known>,
 }
 
-/// What a survey finds out by looking at every object of a kind. It may be kept from one survey to the next of the same cluster, for as
-/// long as nothing of these kinds changes.
+/// What a survey finds out by looking at every object of a kind; nothing is looked for before it is asked for. It may be kept from one
+/// survey to the next of the same cluster, for as long as nothing of these kinds changes.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Of pods, nodes and Services.
-    revisions: [u64; 3],
+    /// Of all that is looked at.
+    revisions: [u64; 6],
+    dns: OnceLock<Vec<Place>>,
+    prometheus: OnceLock<Vec<Place>>,
+    istio: OnceLock<Vec<Place>>,
+    linkerd: OnceLock<Vec<Place>>,
+    api_server: OnceLock<Vec<Place>>,
     agents: OnceLock<Agents>,
     pod_addresses: OnceLock<BTreeMap<IpAddr, Key>>,
     node_addresses: OnceLock<BTreeSet<IpAddr>>,
@@ -49,11 +48,14 @@ impl Known {
         self.revisions == Self::revisions(cluster)
     }
 
-    fn revisions(cluster: &Cluster) -> [u64; 3] {
+    fn revisions(cluster: &Cluster) -> [u64; 6] {
         [
+            cluster.namespaces.revision(),
             cluster.pods.revision(),
             cluster.nodes.revision(),
             cluster.services.revision(),
+            cluster.endpoint_slices.revision(),
+            cluster.baselines.revision(), // facts can be pinned there
         ]
     }
 }
@@ -69,11 +71,6 @@ impl<'a> Survey<'a> {
         Self {
             cluster,
             complete: true,
-            dns: OnceCell::new(),
-            prometheus: OnceCell::new(),
-            istio: OnceCell::new(),
-            linkerd: OnceCell::new(),
-            api_server: OnceCell::new(),
             known,
         }
     }
@@ -87,28 +84,32 @@ impl<'a> Survey<'a> {
     }
 
     /// Where the cluster's DNS answers.
-    pub(super) fn dns(&self) -> &[Place<'a>] {
-        self.dns.get_or_init(|| places::find(self.cluster, facts::DNS))
+    pub(super) fn dns(&self) -> &[Place] {
+        self.known
+            .dns
+            .get_or_init(|| places::find(self.cluster, facts::DNS))
     }
 
     /// What fetches metrics.
-    pub(super) fn prometheus(&self) -> &[Place<'a>] {
-        self.prometheus
+    pub(super) fn prometheus(&self) -> &[Place] {
+        self.known
+            .prometheus
             .get_or_init(|| places::find(self.cluster, facts::PROMETHEUS))
     }
 
     /// What the proxies of a mesh take their configuration from.
-    pub(super) fn control_plane(&self, mesh: Mesh) -> &[Place<'a>] {
+    pub(super) fn control_plane(&self, mesh: Mesh) -> &[Place] {
         let (cell, fact) = match mesh {
-            Mesh::Istio => (&self.istio, facts::ISTIO),
-            Mesh::Linkerd => (&self.linkerd, facts::LINKERD),
+            Mesh::Istio => (&self.known.istio, facts::ISTIO),
+            Mesh::Linkerd => (&self.known.linkerd, facts::LINKERD),
         };
         cell.get_or_init(|| places::find(self.cluster, fact))
     }
 
     /// Where the API server really listens.
-    pub(super) fn api_server(&self) -> &[Place<'a>] {
-        self.api_server
+    pub(super) fn api_server(&self) -> &[Place] {
+        self.known
+            .api_server
             .get_or_init(|| places::find(self.cluster, facts::API_SERVER))
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::dns::Endpoint;
 use super::far::Gate;
 use super::outline::{NO_NAMES, Outline, PortNames, Selected, Whole};
 use super::{Bounds, Change, FUTURE};
@@ -19,6 +20,8 @@ pub struct Around<'a> {
     pub to_come: Vec<(String, Pod)>,
     /// All namespaces, the policy's own first.
     pub neighbours: Vec<Neighbour<'a>>,
+    /// Where names are resolved.
+    pub dns: &'a [Endpoint],
     pub bounds: Bounds,
     /// Which selectors of namespaces select the policy's own.
     selected: RefCell<Selected<'a>>,
@@ -80,6 +83,7 @@ impl<'a> Around<'a> {
                 .collect(),
             to_come: to_come(change),
             neighbours,
+            dns: outline.dns(),
             bounds,
             selected: RefCell::new(Selected::of(outline, labels)),
         }

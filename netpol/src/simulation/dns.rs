@@ -1,7 +1,7 @@
 //! Whether pods can resolve names.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicySpec};
 
@@ -14,33 +14,58 @@ use crate::port::{PortRange, Protocol, Transport};
 /// How many pods of one DNS Service are asked about: they are all selected by the same labels.
 const ASKED: usize = 4;
 
+/// The cluster's real DNS, kept from one change to the next.
+#[derive(Debug, Default)]
+pub(super) struct Resolvers {
+    /// Of all that it is found by.
+    revisions: [u64; 5],
+    endpoints: Vec<Endpoint>,
+}
+
 /// Where names are resolved.
 #[derive(Debug)]
-pub(super) struct Endpoint<'a> {
-    at: At<'a>,
+pub(super) struct Endpoint {
+    at: At,
     port: u16,
 }
 
 #[derive(Debug)]
-enum At<'a> {
-    Pod { namespace: &'a str, pod: &'a Pod },
+enum At {
+    Pod { namespace: String, pod: Arc<Pod> },
     Address(IpAddr),
 }
 
-/// The cluster's real DNS, on the ports where it listens by UDP; empty if it is not known. What is pinned in a baseline counts before what is
-/// found, as for the generator.
-pub(super) fn endpoints(cluster: &Cluster) -> Vec<Endpoint<'_>> {
-    let wanted = BTreeSet::from([facts::DNS.to_owned()]);
-    let pinned = cluster
-        .baselines
-        .values()
-        .find_map(|baseline| baseline.spec.facts.get(facts::DNS));
-    let sources: BTreeMap<_, _> = pinned
-        .map(|source| (facts::DNS.to_owned(), source.clone()))
-        .into_iter()
-        .collect();
-    let facts = facts::resolve(cluster, &wanted, &sources, &[]);
-    let rules = facts.into_values().flat_map(|fact| fact.rules);
+impl Resolvers {
+    pub fn of(cluster: &Cluster) -> Self {
+        Self {
+            revisions: Self::revisions(cluster),
+            endpoints: endpoints(cluster),
+        }
+    }
+
+    /// Whether they are still the cluster's. It must be the one that they are of.
+    pub fn holds(&self, cluster: &Cluster) -> bool {
+        self.revisions == Self::revisions(cluster)
+    }
+
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    fn revisions(cluster: &Cluster) -> [u64; 5] {
+        [
+            cluster.namespaces.revision(),
+            cluster.pods.revision(),
+            cluster.services.revision(),
+            cluster.endpoint_slices.revision(),
+            cluster.baselines.revision(), // it can be pinned there
+        ]
+    }
+}
+
+/// The cluster's real DNS, on the ports where it listens by UDP; empty if it is not known.
+fn endpoints(cluster: &Cluster) -> Vec<Endpoint> {
+    let rules = facts::rules(cluster, facts::DNS).into_iter();
     // What a fact says is read by the parser of policies, so that it means the same.
     let egress = rules.map(|rule| NetworkPolicyEgressRule {
         to: Some(rule.peers),
@@ -83,13 +108,13 @@ pub(super) fn endpoints(cluster: &Cluster) -> Vec<Endpoint<'_>> {
                         .iter()
                         .filter(|(key, namespace)| is_of(namespaces, &key.name, Some(&namespace.labels)));
                     let matching = holding
-                        .flat_map(|(key, _)| cluster.pods.in_namespace(&key.name))
+                        .flat_map(|(key, _)| cluster.pods.shared_in_namespace(&key.name))
                         .filter(|(_, pod)| pod.is_governed() && pods.matches(&pod.labels));
                     for (key, pod) in matching.take(ASKED) {
                         found.extend(numbers(pod).into_iter().map(|port| Endpoint {
                             at: At::Pod {
-                                namespace: &key.namespace,
-                                pod,
+                                namespace: key.namespace.clone(),
+                                pod: Arc::clone(pod),
                             },
                             port,
                         }));
@@ -102,7 +127,7 @@ pub(super) fn endpoints(cluster: &Cluster) -> Vec<Endpoint<'_>> {
 }
 
 /// Whether a side lets queries out to some of these by UDP. Where none is known, there is nothing to cut.
-pub(super) fn reached(cluster: &Cluster, endpoints: &[Endpoint<'_>], side: &Side<'_>) -> bool {
+pub(super) fn reached(cluster: &Cluster, endpoints: &[Endpoint], side: &Side<'_>) -> bool {
     endpoints.iter().any(|endpoint| {
         let query = Transport::Port(Protocol::Udp, endpoint.port);
         match &endpoint.at {

@@ -1,4 +1,4 @@
-//! What each namespace as a whole lets through, kept from one change to the next.
+//! What each namespace as a whole lets through, and where names are resolved, kept from one change to the next.
 //!
 //! A policy that changes may be about the pods of every other namespace. Most of these are closed but for a few rules, and none of the rules
 //! names the policy's namespace, or none on a port that changes: then nothing that happens there needs a look at any of their pods.
@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::dns::{Endpoint, Resolvers};
 use super::far::{Gate, Opening, opens};
 use crate::cluster::{Changes, Cluster, Key};
 use crate::policy::{Direction, Namespaces, Peer, Peers, Policy, Port, Ports};
@@ -24,6 +25,7 @@ pub struct Outline {
     /// How many selectors there were when all was made anew.
     fresh: usize,
     wholes: BTreeMap<String, Whole>,
+    resolvers: Resolvers,
 }
 
 /// One namespace.
@@ -87,6 +89,7 @@ impl Outline {
     /// Whether it holds still. The cluster must be the one that it follows.
     pub fn holds(&self, cluster: &Cluster) -> bool {
         self.revisions == [cluster.policies.revision(), cluster.pods.revision()]
+            && self.resolvers.holds(cluster)
     }
 
     /// Takes up what changed since.
@@ -124,6 +127,14 @@ impl Outline {
         }
         self.wholes.retain(|_, whole| !whole.is_empty());
         self.revisions = [cluster.policies.revision(), cluster.pods.revision()];
+        if !self.resolvers.holds(cluster) {
+            self.resolvers = Resolvers::of(cluster);
+        }
+    }
+
+    /// Where names are resolved.
+    pub(super) fn dns(&self) -> &[Endpoint] {
+        self.resolvers.endpoints()
     }
 
     fn read_policies(&mut self, cluster: &Cluster, namespace: &str) {

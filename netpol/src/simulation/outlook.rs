@@ -1,6 +1,6 @@
 //! What a change means for the pods that one set of policies selects: worked out once for all of them.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -60,7 +60,6 @@ pub(super) type Selecting = Rc<(Vec<usize>, bool, bool)>;
 /// The outlooks that are known.
 pub(super) struct Outlooks<'a, 'b> {
     around: &'b Around<'a>,
-    dns: OnceCell<Vec<Endpoint<'a>>>,
     /// What it takes to compare a pod with all policies.
     weight: usize,
     /// By the directions, and the policies that select their pods.
@@ -77,7 +76,6 @@ impl<'a, 'b> Outlooks<'a, 'b> {
             .chain(changing.into_iter().flatten());
         Self {
             around,
-            dns: OnceCell::new(),
             weight: policies
                 .map(|policy| 1 + policy.pods.requirements().count())
                 .sum(),
@@ -115,8 +113,8 @@ impl<'a, 'b> Outlooks<'a, 'b> {
         self.learn(selecting, direction, before, after)
     }
 
-    fn dns(&self) -> &[Endpoint<'a>] {
-        self.dns.get_or_init(|| dns::endpoints(self.around.cluster))
+    fn dns(&self) -> &'b [Endpoint] {
+        self.around.dns
     }
 
     fn policies_of(&self, pod: &Pod) -> Selecting {

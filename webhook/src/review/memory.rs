@@ -16,32 +16,38 @@ use crate::settings::Review;
 /// It is of one cluster, however that changes.
 #[derive(Debug, Default)]
 pub struct Memory {
-    known: ArcSwap<Known>,
+    known: Lasting<Known>,
     outline: RwLock<Outline>,
-    patterns: ArcSwap<Patterns>,
+    patterns: Lasting<Patterns>,
+}
+
+/// What was found out, until it no longer holds.
+#[derive(Debug, Default)]
+struct Lasting<T>(ArcSwap<T>);
+
+impl<T> Lasting<T> {
+    fn get(&self, holds: impl FnOnce(&T) -> bool, find: impl FnOnce() -> T) -> Arc<T> {
+        let found = self.0.load_full();
+        if holds(&found) {
+            return found;
+        }
+        let fresh = Arc::new(find());
+        self.0.store(Arc::clone(&fresh));
+        fresh
+    }
 }
 
 impl Memory {
     /// What lints found out: by the judgements before, unless something changed since.
     fn known(&self, cluster: &Cluster) -> Arc<Known> {
-        let known = self.known.load_full();
-        if known.holds(cluster) {
-            return known;
-        }
-        let fresh = Arc::new(Known::of(cluster));
-        self.known.store(Arc::clone(&fresh));
-        fresh
+        self.known
+            .get(|known| known.holds(cluster), || Known::of(cluster))
     }
 
     /// What label standards ask values to match.
     fn patterns(&self, standards: &Store<LabelStandard>) -> Arc<Patterns> {
-        let patterns = self.patterns.load_full();
-        if patterns.holds(standards) {
-            return patterns;
-        }
-        let fresh = Arc::new(Patterns::of(standards));
-        self.patterns.store(Arc::clone(&fresh));
-        fresh
+        self.patterns
+            .get(|patterns| patterns.holds(standards), || Patterns::of(standards))
     }
 
     /// What each namespace as a whole lets through.

@@ -99,9 +99,9 @@ fn is_told_here(subject: &Subject<'_, '_>, policies: &[&Policy]) -> bool {
 /// Whether something that the proxies ask for, and that is in view, cannot be reached.
 fn is_cut(survey: &Survey<'_>, policies: &[&Policy], mesh: Mesh) -> bool {
     survey.control_plane(mesh).iter().any(|place| {
-        let open = |end: &Endpoint<'_>, port: u16| {
+        let open = |end: Endpoint<'_>, port: u16| {
             let transport = Transport::Port(Protocol::Tcp, port);
-            passage(survey.cluster, policies, Direction::Egress, *end, *end, transport) != Passage::Denied
+            passage(survey.cluster, policies, Direction::Egress, end, end, transport) != Passage::Denied
         };
         let numbers: Vec<u16> = match place.ports.contains(&(Protocol::Tcp, DISCOVERY)) {
             true => vec![DISCOVERY],
@@ -109,12 +109,12 @@ fn is_cut(survey: &Survey<'_>, policies: &[&Policy], mesh: Mesh) -> bool {
         };
         !numbers
             .iter()
-            .any(|port| place.ends.iter().any(|end| open(end, *port)))
+            .any(|port| place.ends().any(|end| open(end, *port)))
     })
 }
 
-fn finding(mesh: Mesh, cut: &BTreeSet<String>, places: &[Place<'_>]) -> Found {
-    let rule = |place: &Place<'_>| json!({"to": place.rule.peers, "ports": place.rule.ports});
+fn finding(mesh: Mesh, cut: &BTreeSet<String>, places: &[Place]) -> Found {
+    let rule = |place: &Place| json!({"to": place.rule.peers, "ports": place.rule.ports});
     let rules: Vec<_> = places.iter().map(rule).collect();
     let origins = places.iter().map(|place| place.origin.as_str());
     let name = match mesh {

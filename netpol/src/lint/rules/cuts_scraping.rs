@@ -67,10 +67,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
     for (key, pod, ports) in &scraped {
         let policies = subject.policies_of(&pod.labels);
         let to = Endpoint::Pod { key, pod };
-        let mut fetches = survey
-            .prometheus()
-            .iter()
-            .flat_map(|place| place.ends.iter().copied());
+        let mut fetches = survey.prometheus().iter().flat_map(|place| place.ends());
         if is_told_here(subject, &policies)
             && !fetches.any(|from| gets_in(survey.cluster, &policies, from, to, ports))
         {
@@ -141,7 +138,7 @@ fn gets_in(
     rules.any(|rule| is_peer(cluster, rule, from))
 }
 
-fn finding(cut: &BTreeSet<String>, numbers: &BTreeSet<u16>, place: &Place<'_>) -> Found {
+fn finding(cut: &BTreeSet<String>, numbers: &BTreeSet<u16>, place: &Place) -> Found {
     let peer = &place.rule.peers;
     let ports: Vec<_> = numbers
         .iter()

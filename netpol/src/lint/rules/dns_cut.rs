@@ -66,7 +66,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
             false => Vec::new(),
         };
     }
-    let (services, caches): (Vec<&Place<'_>>, Vec<_>) =
+    let (services, caches): (Vec<&Place>, Vec<_>) =
         resolvers.iter().partition(|resolver| !resolver.node_local);
     let mut found = Vec::new();
     for group in [services, caches] {
@@ -79,7 +79,7 @@ fn check(subject: &Subject<'_, '_>) -> Vec<Found> {
 }
 
 /// The selected pods that reach none of these by UDP, though this policy could let them.
-fn cut_from(subject: &Subject<'_, '_>, resolvers: &[&Place<'_>]) -> BTreeSet<String> {
+fn cut_from(subject: &Subject<'_, '_>, resolvers: &[&Place]) -> BTreeSet<String> {
     let mut cut = BTreeSet::new();
     let imagined;
     let samples = match subject.samples() {
@@ -121,23 +121,23 @@ fn is_told_here(subject: &Subject<'_, '_>, policies: &[&Policy]) -> bool {
 pub(super) fn reaches(
     subject: &Subject<'_, '_>,
     policies: &[&Policy],
-    resolver: &Place<'_>,
+    resolver: &Place,
     protocol: Protocol,
 ) -> bool {
     let Some(cluster) = subject.cluster else {
         return true;
     };
-    let open = |end: &Endpoint<'_>, number: u16| {
+    let open = |end: Endpoint<'_>, number: u16| {
         let transport = Transport::Port(protocol, number);
-        passage(cluster, policies, Direction::Egress, *end, *end, transport) != Passage::Denied
+        passage(cluster, policies, Direction::Egress, end, end, transport) != Passage::Denied
     };
-    let ends = resolver.ends.iter();
+    let ends = resolver.ends();
     resolver
         .numbers(protocol)
         .any(|number| ends.clone().any(|end| open(end, number)))
 }
 
-fn finding(resolver: &Place<'_>, cut: &BTreeSet<String>) -> Found {
+fn finding(resolver: &Place, cut: &BTreeSet<String>) -> Found {
     let numbers: BTreeSet<u16> = resolver.numbers(Protocol::Udp).collect();
     let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
     let hint = match resolver.node_local {
@@ -159,7 +159,7 @@ fn finding(resolver: &Place<'_>, cut: &BTreeSet<String>) -> Found {
 }
 
 /// The egress rule that opens a resolver.
-pub(super) fn rule(resolver: &Place<'_>) -> Value {
+pub(super) fn rule(resolver: &Place) -> Value {
     json!({"egress": [{"to": resolver.rule.peers, "ports": resolver.rule.ports}]})
 }
 

@@ -166,10 +166,15 @@ fn rules(policy: &Policy) -> impl Iterator<Item = (&Peers, &Ports)> {
 
 /// What the node with most of its pods has to decide, all policies together. Counted only where the policy alone could come near the limit.
 fn decisions(subject: &Subject<'_, '_>, survey: &Survey<'_>, budget: &Budget) -> Option<Found> {
-    let (node, different) = busiest(subject)?;
     let pods = survey.cluster.pods.len();
-    if different.saturating_mul(pods) <= budget.decisions {
-        return None; // not even if each pod of the cluster were told apart
+    // Not even if each pod of the cluster were told apart.
+    let fits = |different: usize| different.saturating_mul(pods) <= budget.decisions;
+    if fits(subject.selected().len()) {
+        return None;
+    }
+    let (node, different) = busiest(subject)?;
+    if fits(different) {
+        return None;
     }
     let peers: usize = rules(subject.policy)
         .map(|(peers, _)| match peers {

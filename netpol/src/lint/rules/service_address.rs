@@ -84,8 +84,8 @@ fn meant<'a>(survey: &'a Survey<'_>, block: &IpBlock) -> Option<&'a Key> {
     let is_cached = |address: IpAddr| {
         let caches = survey.dns().iter().filter(|place| place.node_local);
         caches
-            .flat_map(|place| &place.ends)
-            .any(|end| matches!(end, crate::evaluate::Endpoint::Address(own) if *own == address))
+            .flat_map(|place| place.ends())
+            .any(|end| matches!(end, crate::evaluate::Endpoint::Address(own) if own == address))
     };
     let (first, last) = match block.cidr {
         IpNet::V4(net) => (IpAddr::V4(net.network()), IpAddr::V4(net.broadcast())),
