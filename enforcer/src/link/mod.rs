@@ -86,12 +86,11 @@ impl One {
 impl Veth {
     /// `None` for all other interfaces.
     pub fn read(message: &LinkMessage) -> Option<Self> {
-        let (mut peer, mut netns, mut controller) = (None, None, None);
+        let (mut peer, mut netns) = (None, None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::Link(index) => peer = Some(*index),
                 LinkAttribute::LinkNetNsId(id) => netns = Some(*id).filter(|id| *id >= 0),
-                LinkAttribute::Controller(index) => controller = Some(*index).filter(|index| *index != 0),
                 _ => {}
             }
         }
@@ -100,7 +99,7 @@ impl Veth {
             ifindex,
             peer: peer?,
             netns: netns?,
-            controller,
+            controller: controller(message),
         })
     }
 
@@ -126,6 +125,14 @@ fn without_counters() -> LinkMessage {
 fn is_veth(message: &LinkMessage) -> bool {
     let of = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(info) if info.contains(&LinkInfo::Kind(InfoKind::Veth)));
     message.attributes.iter().any(of)
+}
+
+/// The bridge, or the like, that an interface is a port of.
+fn controller(message: &LinkMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index).filter(|index| *index != 0),
+        _ => None,
+    })
 }
 
 /// Of IPv4 the own address is the local one; of IPv6 there may be only the other.
@@ -231,33 +238,29 @@ impl Links {
 
     /// The addresses behind a veth, but those that every interface has of its own.
     pub fn addresses_behind(&mut self, veth: &Veth) -> Result<Vec<IpAddr>, Error> {
-        let mut found = self.addresses_of(veth, AddressFamily::Inet)?;
-        found.extend(self.addresses_of(veth, AddressFamily::Inet6)?);
+        let mut found = self.addresses_at(veth.peer, Some(veth.netns))?;
+        found.retain(|own| !matches!(own, IpAddr::V6(own) if own.is_unicast_link_local()));
         Ok(found)
     }
 
-    fn addresses_of(&mut self, veth: &Veth, family: AddressFamily) -> Result<Vec<IpAddr>, Error> {
-        let mut request = AddressMessage::default();
-        request.header.family = family;
-        request.header.index = veth.peer;
-        request
-            .attributes
-            .push(AddressAttribute::TargetNetNsId(veth.netns));
-        let asking = "asking for the addresses behind a veth";
-        let answers = self
-            .netlink
-            .ask(asking, RouteNetlinkMessage::GetAddress(request), Ask::All)?;
+    /// The addresses of an interface, IPv4 first; in this namespace, or in another by its identifier.
+    fn addresses_at(&mut self, ifindex: u32, netns: Option<i32>) -> Result<Vec<IpAddr>, Error> {
         let mut found = Vec::new();
-        for answer in answers {
-            let RouteNetlinkMessage::NewAddress(address) = answer else {
-                continue;
-            };
-            if address.header.index != veth.peer {
-                continue;
-            }
-            let own = own_address(&address);
-            let link_local = |own: &IpAddr| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local());
-            found.extend(own.filter(|own| !link_local(own)));
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = AddressMessage::default();
+            request.header.family = family;
+            request.header.index = ifindex;
+            request.attributes = netns.map(AddressAttribute::TargetNetNsId).into_iter().collect();
+            let request = RouteNetlinkMessage::GetAddress(request);
+            let answers = self
+                .netlink
+                .ask("asking for the addresses of an interface", request, Ask::All)?;
+            found.extend(answers.iter().filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(address) if address.header.index == ifindex => {
+                    own_address(address)
+                }
+                _ => None,
+            }));
         }
         Ok(found)
     }

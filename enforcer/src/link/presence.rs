@@ -11,12 +11,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use etherparse::err::packet::BuildWriteError;
 use etherparse::icmpv6::NeighborAdvertisementHeader;
 use etherparse::{ArpEthIpv4Packet, ArpOperation, Icmpv6Type, PacketBuilder};
-use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::netlink::Ask;
-use super::{Error, Links, own_address};
+use super::{Error, Links, controller};
 
 type Hardware = [u8; 6];
 
@@ -42,11 +39,7 @@ impl Links {
         let Some(mut link) = self.link(ifindex)?.filter(is_up) else {
             return Ok(None);
         };
-        let bridge = link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Controller(index) => Some(*index).filter(|index| *index != 0),
-            _ => None,
-        });
-        if let Some(bridge) = bridge {
+        if let Some(bridge) = controller(&link) {
             match self.link(bridge)? {
                 Some(of) => link = of,
                 None => return Ok(None),
@@ -59,30 +52,8 @@ impl Links {
         let Some(hardware) = hardware else {
             return Ok(None);
         };
-        let mut addresses = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            addresses.extend(self.own_addresses(link.header.index, family)?);
-        }
+        let addresses = self.addresses_at(link.header.index, None)?;
         Ok(Some(Presence { hardware, addresses }))
-    }
-
-    fn own_addresses(&mut self, ifindex: u32, family: AddressFamily) -> Result<Vec<IpAddr>, Error> {
-        let mut request = AddressMessage::default();
-        request.header.family = family;
-        request.header.index = ifindex;
-        let request = RouteNetlinkMessage::GetAddress(request);
-        let answers = self.netlink.ask(
-            "asking for the node's addresses at an interface",
-            request,
-            Ask::All,
-        )?;
-        let own = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(address) if address.header.index == ifindex => {
-                own_address(address)
-            }
-            _ => None,
-        });
-        Ok(own.collect())
     }
 }
 
