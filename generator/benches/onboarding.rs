@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config, ResourceExt};
@@ -29,6 +29,8 @@ const SAMPLES: usize = 200;
 const BURST: usize = 500;
 const CRASH: usize = 900;
 const POLICIES: usize = 3;
+/// As many at a time as the generator has by default.
+const WRITES: usize = 16;
 
 const BASELINE: &str = "
 apiVersion: ringfence.dev/v1alpha1
@@ -160,6 +162,37 @@ async fn create(client: &Client, names: &[String]) {
         .await;
 }
 
+/// A namespace that no baseline takes.
+async fn create_bare(client: &Client, name: &str) {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    api.create(&PostParams::default(), &namespace).await.unwrap();
+}
+
+/// What the generator stored in a namespace, as anybody could: it does not say where it is from, so the generator lets it be.
+async fn bare_policies(client: &Client, namespace: &str) -> Vec<NetworkPolicy> {
+    let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
+    let stored = api.list(&ListParams::default().labels(LABEL)).await.unwrap();
+    let bare = stored.items.into_iter().map(|policy| {
+        let mut bare = NetworkPolicy::default();
+        bare.metadata.name = policy.metadata.name;
+        bare.metadata.annotations = policy.metadata.annotations;
+        bare.spec = policy.spec;
+        bare
+    });
+    bare.collect()
+}
+
+async fn apply_bare(client: &Client, namespace: &str, policies: &[NetworkPolicy]) {
+    let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
+    for policy in policies {
+        let parameters = PatchParams::apply("bench");
+        api.patch(&policy.name_any(), &parameters, &Patch::Apply(policy))
+            .await
+            .unwrap();
+    }
+}
+
 /// Waits until there are so many policies of the bench.
 async fn stored(client: &Client, count: usize) {
     let api: Api<NetworkPolicy> = Api::all(client.clone());
@@ -263,6 +296,30 @@ async fn main() {
         Some(50.0),
     ));
 
+    // The same writes by a client that knows beforehand what to write, and does nothing else: what the API server needs for them.
+    let like = bare_policies(&client, &singles[0]).await;
+    let mut times = Vec::new();
+    for n in 0..SAMPLES {
+        let name = format!("bench-bare-{n}");
+        create_bare(&client, &name).await;
+        let created = Instant::now();
+        apply_bare(&client, &name, &like).await;
+        times.push(created.elapsed().as_secs_f64() * 1000.0);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    figures.push((
+        "... three policies stored by a client that does nothing else, p50",
+        percentile(&times, 50.0),
+        "ms",
+        None,
+    ));
+    figures.push((
+        "... three policies stored by a client that does nothing else, p99",
+        percentile(&times, 99.0),
+        "ms",
+        None,
+    ));
+
     // Drift: deleted → back.
     let mut times = Vec::new();
     for name in &singles {
@@ -290,6 +347,21 @@ async fn main() {
         accepted.elapsed().as_secs_f64(),
         "s",
         Some(3.0),
+    ));
+
+    let bare: Vec<String> = (0..BURST).map(|n| format!("bench-bare-burst-{n}")).collect();
+    stream::iter(&bare)
+        .for_each_concurrent(50, |name| create_bare(&client, name))
+        .await;
+    let accepted = Instant::now();
+    stream::iter(&bare)
+        .for_each_concurrent(WRITES, |name| apply_bare(&client, name, &like))
+        .await;
+    figures.push((
+        "... the same policies stored by a client that does nothing else, once all namespaces are there",
+        accepted.elapsed().as_secs_f64(),
+        "s",
+        None,
     ));
 
     // A crash among 900: another pod takes over, and has a namespace to serve that was created meanwhile.
@@ -406,6 +478,8 @@ async fn main() {
         .chain(more)
         .chain(rest)
         .chain(last)
+        .chain(bare)
+        .chain((0..SAMPLES).map(|n| format!("bench-bare-{n}")))
         .collect();
     let api: Api<Namespace> = Api::all(client.clone());
     let api = &api;

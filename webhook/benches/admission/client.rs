@@ -1,6 +1,7 @@
 //! Clients that keep their connections, as API servers do: HTTP/1.1 over TLS, one request at a time on each.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::process::{NAME, Webhook};
+use crate::process::NAME;
 use ringfence_bench::Figure;
 
 use crate::report::percentile;
@@ -20,6 +21,13 @@ use crate::reviews::Review;
 
 /// How long it is asked before anything is counted.
 const WARM: Duration = Duration::from_millis(500);
+
+/// Where a webhook listens.
+pub struct Door {
+    pub address: SocketAddr,
+    /// The certificate by which its own is known, as PEM.
+    pub authority: String,
+}
 
 /// What a load came to.
 pub struct Load {
@@ -31,8 +39,15 @@ pub struct Load {
 }
 
 impl Load {
-    pub async fn run(webhook: &Webhook, reviews: &[Review], connections: usize, lasts: Duration) -> Self {
-        let connector = connector(webhook);
+    /// `judged` says how long the judgements since the last call took.
+    pub async fn run(
+        door: &Door,
+        reviews: &[Review],
+        connections: usize,
+        lasts: Duration,
+        judged: impl Fn() -> Vec<f64>,
+    ) -> Self {
+        let connector = connector(&door.authority);
         let next = Arc::new(AtomicUsize::new(0));
         let requests: Arc<Vec<Vec<u8>>> =
             Arc::new(reviews.iter().map(|review| review.bytes.clone()).collect());
@@ -41,7 +56,7 @@ impl Load {
         let mut tasks = Vec::new();
         for _ in 0..connections {
             let (connector, next, requests) = (connector.clone(), Arc::clone(&next), Arc::clone(&requests));
-            let address = webhook.address;
+            let address = door.address;
             tasks.push(tokio::spawn(async move {
                 let stream = TcpStream::connect(address).await.unwrap();
                 stream.set_nodelay(true).unwrap();
@@ -64,7 +79,7 @@ impl Load {
             }));
         }
         tokio::time::sleep_until(begin.into()).await;
-        webhook.judged();
+        judged();
         let mut answered = Vec::new();
         for task in tasks {
             answered.extend(task.await.unwrap());
@@ -72,7 +87,7 @@ impl Load {
         Self {
             per_second: answered.len() as f64 / lasts.as_secs_f64(),
             answered,
-            judged: webhook.judged(),
+            judged: judged(),
         }
     }
 
@@ -107,6 +122,23 @@ impl Load {
         ]
     }
 
+    /// Of one that judges nothing.
+    pub fn figures_of_peer(self) -> Vec<Figure> {
+        let times: Vec<f64> = self.answered.iter().map(|(_, time)| *time).collect();
+        vec![
+            Figure::new(
+                "a webhook that judges nothing: requests a second",
+                self.per_second,
+                "/s",
+            ),
+            Figure::new(
+                "a webhook that judges nothing: answer, p99 at the client",
+                percentile(&times, 0.99),
+                "ms",
+            ),
+        ]
+    }
+
     /// The requests that took longest, for whoever wants to know why.
     pub fn print_worst(&self, reviews: &[Review]) {
         let mut worst = self.answered.clone();
@@ -117,9 +149,9 @@ impl Load {
     }
 }
 
-fn connector(webhook: &Webhook) -> TlsConnector {
+fn connector(authority: &str) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
-    for der in CertificateDer::pem_slice_iter(webhook.authority.pem().as_bytes()) {
+    for der in CertificateDer::pem_slice_iter(authority.as_bytes()) {
         roots.add(der.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -1,6 +1,6 @@
 //! The webhook as a whole process: among 10,000 pods and 2,000 policies that a stand-in for the API server shows it, asked over TLS on
 //! loopback; then asked by the real API server that `KUBECONFIG` names, else that of `make cluster`, in turns with a namespace that is
-//! left out. Prints a table, and writes one object a figure to `target/bench/results.jsonl`.
+//! left out, and beside a webhook that judges nothing. Prints a table, and writes one object a figure to `target/bench/results.jsonl`.
 //!
 //! `RINGFENCE_BENCH_CLUSTER=none` leaves the real API server out; `RINGFENCE_BENCH_SECONDS` says how long each load lasts (5).
 
@@ -10,6 +10,7 @@ mod client;
 #[allow(dead_code)] // others measure what is not used here
 #[path = "../../../netpol/benches/large/mod.rs"]
 mod large;
+mod peer;
 mod process;
 mod report;
 mod reviews;
@@ -53,7 +54,7 @@ async fn main() {
     ] {
         let size = reviews.iter().map(|review| review.body).sum::<usize>() / reviews.len();
         println!("{name}: {} requests of {size} bytes on average", reviews.len());
-        let load = Load::run(&webhook, &reviews, CONNECTIONS, lasts).await;
+        let load = Load::run(&webhook.door, &reviews, CONNECTIONS, lasts, || webhook.judged()).await;
         if std::env::var_os("RINGFENCE_BENCH_WORST").is_some() {
             load.print_worst(&reviews);
         }
@@ -73,6 +74,15 @@ async fn main() {
         "MiB",
     ));
     webhook.stop();
+    let peer = Load::run(
+        &peer::start("127.0.0.1"),
+        &Review::mixed(),
+        CONNECTIONS,
+        lasts,
+        Vec::new,
+    )
+    .await;
+    figures.extend(peer.figures_of_peer());
     if std::env::var("RINGFENCE_BENCH_CLUSTER").as_deref() != Ok("none") {
         through::measure(&mut figures).await;
     }
@@ -83,7 +93,11 @@ async fn main() {
 async fn idle(figures: &mut Vec<Figure>) {
     let api_server = stand_in::serve(Objects::none()).await;
     let webhook = Webhook::start(api_server, "127.0.0.1").await;
-    Load::run(&webhook, &Review::mixed(), CONNECTIONS, Duration::from_secs(1)).await;
+    let second = Duration::from_secs(1);
+    Load::run(&webhook.door, &Review::mixed(), CONNECTIONS, second, || {
+        webhook.judged()
+    })
+    .await;
     figures.push(
         Figure::new(
             "resident with an empty view, after 1 s of load",

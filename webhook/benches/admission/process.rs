@@ -10,12 +10,13 @@ use ringfence_certs::authority::{Authority, Leaf};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
+use crate::client::Door;
+
 pub const NAME: &str = "ringfence-webhook.ringfence-system.svc";
 
 pub struct Webhook {
     child: Child,
-    pub address: SocketAddr,
-    pub authority: Authority,
+    pub door: Door,
     /// How long it took from its start until it was ready.
     pub ready: Duration,
     /// How long each judgement took, in milliseconds, as it wrote down itself.
@@ -63,8 +64,10 @@ impl Webhook {
         }
         Self {
             child,
-            address: listen,
-            authority,
+            door: Door {
+                address: listen,
+                authority: authority.pem(),
+            },
             ready: start.elapsed(),
             judged,
             _folder: folder,

@@ -1,5 +1,5 @@
 //! What the webhook adds to a request of the real API server: policies created in a namespace that is judged, in turns with one that is
-//! left out.
+//! left out and one for which a webhook is asked that judges nothing.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
@@ -13,8 +13,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{from_value, json};
 
-use crate::large;
+use crate::client::Door;
 use crate::process::Webhook;
+use crate::{large, peer};
 use ringfence_bench::Figure;
 
 use crate::report::percentile;
@@ -23,9 +24,11 @@ use crate::stand_in::{self, Objects};
 /// In view of the webhook, as the large cluster has it.
 const JUDGED: &str = "team-003";
 const LEFT_OUT: &str = "ringfence-bench-left-out";
+const PEER: &str = "ringfence-bench-peer";
+const NAMESPACES: [&str; 3] = [JUDGED, LEFT_OUT, PEER];
 const CONFIGURATION: &str = "ringfence-bench";
-/// Pairs of requests at each number of clients.
-const PAIRS: usize = 2_000;
+/// How often each is asked at each number of clients.
+const TURNS: usize = 2_000;
 
 /// The address by which the API server reaches this machine.
 fn own_address(api_server: &str) -> String {
@@ -52,7 +55,7 @@ pub async fn measure(figures: &mut Vec<Figure>) {
     let objects: SocketAddr = stand_in::serve(Objects::large()).await;
     let webhook = Webhook::start(objects, &own).await;
     remove(&client).await;
-    for name in [JUDGED, LEFT_OUT] {
+    for name in NAMESPACES {
         let namespace: Namespace = from_value(json!({"metadata": {"name": name}})).unwrap();
         match Api::all(client.clone())
             .create(&PostParams::default(), &namespace)
@@ -64,7 +67,7 @@ pub async fn measure(figures: &mut Vec<Figure>) {
         }
     }
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let configuration = configuration(&webhook);
+    let configuration = configuration(&[(JUDGED, &webhook.door), (PEER, &peer::start(&own))]);
     configurations
         .create(&PostParams::default(), &configuration)
         .await
@@ -73,20 +76,25 @@ pub async fn measure(figures: &mut Vec<Figure>) {
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     webhook.judged();
     for (clients, p50, p99) in [(1, 1.0, Some(3.0)), (20, 2.0, None)] {
-        let (judged, left_out) = both(&client, clients).await;
+        let [judged, left_out, peer] = in_turns(&client, clients).await;
         for (part, name, bound) in [(0.5, "p50", Some(p50)), (0.99, "p99", p99)] {
-            let (with, without) = (percentile(&judged, part), percentile(&left_out, part));
+            let [with, without, peer] = [&judged, &left_out, &peer].map(|times| percentile(times, part));
             println!(
-                "through the API server, {clients} clients, {name}: {with:.3} ms judged, {without:.3} ms left out"
+                "through the API server, {clients} clients, {name}: {with:.3} ms judged, {without:.3} ms left out, {peer:.3} ms not judged"
             );
-            let name = format!("added by way of the API server, {clients} at a time, {name}");
-            figures.push(Figure::new(name, with - without, "ms").at_most(bound));
+            let added = |by: &str| format!("added by way of the API server{by}, {clients} at a time, {name}");
+            figures.push(Figure::new(added(""), with - without, "ms").at_most(bound));
+            figures.push(Figure::new(
+                added(" by one that judges nothing"),
+                peer - without,
+                "ms",
+            ));
         }
     }
     let judged = webhook.judged().len();
-    assert!(judged >= 2 * PAIRS, "the webhook was asked {judged} times only");
+    assert!(judged >= 2 * TURNS, "the webhook was asked {judged} times only");
     remove(&client).await;
-    for name in [JUDGED, LEFT_OUT] {
+    for name in NAMESPACES {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces
             .delete(name, &DeleteParams::background())
@@ -108,39 +116,31 @@ async fn remove(client: &Client) {
     }
 }
 
-/// How long creating a policy took where it is judged and where it is left out, in milliseconds.
-async fn both(client: &Client, clients: usize) -> (Vec<f64>, Vec<f64>) {
+/// How long creating a policy took in each of these namespaces, in milliseconds.
+async fn in_turns(client: &Client, clients: usize) -> [Vec<f64>; NAMESPACES.len()] {
     let tasks = (0..clients).map(|task| {
         let client = client.clone();
         tokio::spawn(async move {
-            let (mut judged, mut left_out) = (Vec::new(), Vec::new());
-            for i in 0..PAIRS / clients {
-                // Which of both comes first changes, so that none is always the one that follows the other.
-                let order = if i % 2 == 0 {
-                    [JUDGED, LEFT_OUT]
-                } else {
-                    [LEFT_OUT, JUDGED]
-                };
-                for namespace in order {
-                    let took = create(&client, namespace, &format!("bench-{clients}-{task}-{i}")).await;
-                    if namespace == JUDGED {
-                        &mut judged
-                    } else {
-                        &mut left_out
-                    }
-                    .push(took);
+            let mut took = NAMESPACES.map(|_| Vec::new());
+            for i in 0..TURNS / clients {
+                // Which of them comes first changes, so that none always follows the same other.
+                for turn in 0..NAMESPACES.len() {
+                    let ahead = if i % 2 == 0 { turn } else { NAMESPACES.len() - turn };
+                    let which = (i + ahead) % NAMESPACES.len();
+                    let name = format!("bench-{clients}-{task}-{i}");
+                    took[which].push(create(&client, NAMESPACES[which], &name).await);
                 }
             }
-            (judged, left_out)
+            took
         })
     });
-    let (mut judged, mut left_out) = (Vec::new(), Vec::new());
+    let mut took = NAMESPACES.map(|_| Vec::new());
     for done in futures::future::join_all(tasks).await {
-        let (with, without) = done.unwrap();
-        judged.extend(with);
-        left_out.extend(without);
+        for (all, of_task) in took.iter_mut().zip(done.unwrap()) {
+            all.extend(of_task);
+        }
     }
-    (judged, left_out)
+    took
 }
 
 async fn create(client: &Client, namespace: &str, name: &str) -> f64 {
@@ -157,16 +157,18 @@ async fn create(client: &Client, namespace: &str, name: &str) -> f64 {
     start.elapsed().as_secs_f64() * 1000.0
 }
 
-fn configuration(webhook: &Webhook) -> ValidatingWebhookConfiguration {
-    let bundle = ByteString(webhook.authority.pem().into_bytes());
-    from_value(json!({
-        "metadata": {"name": CONFIGURATION},
-        "webhooks": [{
-            "name": "bench.ringfence.dev", "failurePolicy": "Fail", "timeoutSeconds": 5, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "clientConfig": {"url": format!("https://{}/validate", webhook.address), "caBundle": bundle},
+fn configuration(asked: &[(&str, &Door)]) -> ValidatingWebhookConfiguration {
+    let hooks = asked.iter().map(|(namespace, door)| {
+        json!({
+            "name": format!("{namespace}.ringfence.dev"), "failurePolicy": "Fail", "timeoutSeconds": 5, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {
+                "url": format!("https://{}/validate", door.address),
+                "caBundle": ByteString(door.authority.clone().into_bytes()),
+            },
             "rules": [{"apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "resources": ["networkpolicies"], "operations": ["CREATE"], "scope": "Namespaced"}],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": JUDGED}},
-        }],
-    }))
-    .unwrap()
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        })
+    });
+    let hooks: Vec<_> = hooks.collect();
+    from_value(json!({"metadata": {"name": CONFIGURATION}, "webhooks": hooks})).unwrap()
 }
