@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz bench-cli bench-enforcer bench-generator bench-webhook deps cluster cluster-down cluster-load cluster-status images
+.PHONY: help demo test suites fuzz bench-cli bench-enforcer bench-generator bench-webhook deps cluster cluster-down cluster-load cluster-status images
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ demo: ## from an open cluster to namespaces that are born closed, on a real Kube
 
 test: ## every test; RINGFENCE_SKIP_ROOT=1 leaves out what needs root
 	@tests/run
+
+suites: ## what others test NetworkPolicy with: Kubernetes's own end-to-end tests, and Cyclonus
+	@tests/suites/run
 
 fuzz: ## look for what breaks: each fuzz target for FUZZ_SECONDS (300), and 100,000 random clusters
 	@fuzz/night
