@@ -88,6 +88,16 @@ fn told(cluster: &Cluster, name: &str, spec: Option<&str>) -> String {
 }
 
 fn told_within(cluster: &Cluster, name: &str, spec: Option<&str>, bounds: Bounds) -> String {
+    told_knowing(&Outline::of(cluster), cluster, name, spec, bounds)
+}
+
+fn told_knowing(
+    outline: &Outline,
+    cluster: &Cluster,
+    name: &str,
+    spec: Option<&str>,
+    bounds: Bounds,
+) -> String {
     let key = Key::new("shop", name);
     let after = spec.map(|spec| policy(name, spec));
     let change = Change {
@@ -95,7 +105,7 @@ fn told_within(cluster: &Cluster, name: &str, spec: Option<&str>, bounds: Bounds
         before: cluster.policies.get(&key),
         after: after.as_ref(),
     };
-    let effect = simulate(cluster, &Outline::of(cluster), change, bounds);
+    let effect = simulate(cluster, outline, change, bounds);
     let lines: Vec<String> = findings(change, &effect)
         .iter()
         .map(|finding| format!("{}: {}", finding.code, finding.message))
@@ -173,6 +183,26 @@ fn dns_is_cut_by_what_it_is_really_reached_by() {
         !told(&none, "api", Some(&out(54))).contains("SM003"),
         "it was cut before"
     );
+}
+
+#[test]
+fn dns_that_moves_is_followed() {
+    let mut cluster = cluster();
+    let mut outline = Outline::of(&cluster);
+    let out = "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}}], ports: [{port: 5353, protocol: UDP}]}]}";
+    let told = |outline: &Outline, cluster: &Cluster| {
+        told_knowing(outline, cluster, "out", Some(out), Bounds::default())
+    };
+    assert!(!told(&outline, &cluster).contains("SM003"));
+    let key = Key::new("kube-system", "kube-dns");
+    let mut service = cluster.services.get(&key).unwrap().clone();
+    for port in &mut service.ports {
+        port.target = TargetPort::Number(1053);
+    }
+    cluster.services.apply(key, service);
+    assert!(!outline.holds(&cluster));
+    outline.follow(&cluster);
+    assert!(outline.holds(&cluster) && told(&outline, &cluster).contains("SM003"));
 }
 
 #[test]
