@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::around::{Around, Neighbour};
 use super::delta::{Delta, Here};
-use super::dns::{self, Endpoint};
+use super::dns;
 use super::effort::Effort;
 use super::far::{Far, Gate};
 use super::group::same;
@@ -113,10 +113,6 @@ impl<'a, 'b> Outlooks<'a, 'b> {
         self.learn(selecting, direction, before, after)
     }
 
-    fn dns(&self) -> &'b [Endpoint] {
-        self.around.dns
-    }
-
     fn policies_of(&self, pod: &Pod) -> Selecting {
         let selects = |policy: Option<&Policy>| policy.is_some_and(|policy| policy.pods.matches(&pod.labels));
         let others = self.around.others.iter().enumerate();
@@ -143,7 +139,7 @@ impl<'a, 'b> Outlooks<'a, 'b> {
     fn cost(&self, before: &Side<'_>, after: &Side<'_>, direction: Direction) -> usize {
         let asked = match direction {
             Direction::Ingress => 0,
-            Direction::Egress => self.dns().len(),
+            Direction::Egress => self.around.dns.len(),
         };
         (before.size() + after.size()) * (1 + asked)
     }
@@ -176,7 +172,7 @@ impl<'a, 'b> Outlooks<'a, 'b> {
             let others = others.filter_map(|policy| policy.rules(direction)).flatten();
             Delta::between(own[0], own[1], &others.collect::<Vec<_>>())
         };
-        let reached = |side: &Side<'_>| dns::reached(self.around.cluster, self.dns(), side);
+        let reached = |side: &Side<'_>| dns::reached(self.around.cluster, self.around.dns, side);
         let outlook = Rc::new(Outlook {
             direction,
             opens: changes && world::opens(&before, &after),

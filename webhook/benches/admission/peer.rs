@@ -8,15 +8,13 @@ use axum::body::Bytes;
 use axum::routing::post;
 use axum::{Json, Router};
 use axum_server::tls_rustls::RustlsConfig;
-use ringfence_certs::authority::{Authority, Leaf};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use crate::client::Door;
-use crate::process::NAME;
+use crate::process::certificates;
 
 #[derive(Deserialize)]
 struct Review {
@@ -30,10 +28,7 @@ struct Request {
 
 /// Serves at an address of this machine, in threads of its own, until the process ends.
 pub fn start(address: &str) -> Door {
-    let now = OffsetDateTime::now_utc();
-    let authority = Authority::issue(&[], now, time::Duration::days(10)).unwrap();
-    let names = [NAME.to_owned(), address.to_owned()];
-    let leaf = Leaf::issue(&authority, &names, now, time::Duration::days(1)).unwrap();
+    let (authority, leaf) = certificates(address);
     let chain = CertificateDer::pem_slice_iter(leaf.certificate.pem.as_bytes())
         .map(Result::unwrap)
         .collect();

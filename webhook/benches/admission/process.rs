@@ -29,14 +29,20 @@ fn free(address: &str) -> SocketAddr {
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
 }
 
+/// A new authority, and what it issues to a webhook at an address.
+pub fn certificates(address: &str) -> (Authority, Leaf) {
+    let now = OffsetDateTime::now_utc();
+    let authority = Authority::issue(&[], now, time::Duration::days(10)).unwrap();
+    let names = [NAME.to_owned(), address.to_owned()];
+    let leaf = Leaf::issue(&authority, &names, now, time::Duration::days(1)).unwrap();
+    (authority, leaf)
+}
+
 impl Webhook {
     /// Starts it and waits until it is ready.
     pub async fn start(api_server: SocketAddr, address: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let now = OffsetDateTime::now_utc();
-        let authority = Authority::issue(&[], now, time::Duration::days(10)).unwrap();
-        let names = [NAME.to_owned(), address.to_owned()];
-        let leaf = Leaf::issue(&authority, &names, now, time::Duration::days(1)).unwrap();
+        let (authority, leaf) = certificates(address);
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("tls.crt", &leaf.certificate.pem);
         write("tls.key", &leaf.key);
